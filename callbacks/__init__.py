@@ -1,0 +1,7 @@
+"""Things that watch a fit: for any Keras model in a plain `model.fit`, on every backend."""
+
+from callbacks.decay import CosineDecay
+from callbacks.early_stopping import EarlyStopping
+from callbacks.time_budget import TimeBudget
+
+__all__ = ["CosineDecay", "EarlyStopping", "TimeBudget"]

@@ -1,0 +1,241 @@
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import zoo
+from zoo.data.load import read_manifest, restore
+
+
+def splits_of(data):
+    rows = data.manifest.usable
+    return dict(zip(rows.path, rows.split, strict=True))
+
+
+def test_digits_are_stratified_and_complete():
+    data = zoo.load_data("digits")
+    assert sum(map(len, (data.train, data.dev, data.test))) == 1797
+    assert data.class_names == [str(digit) for digit in range(10)]
+    for name, total in pd.Series(data.manifest.usable.label).value_counts().items():
+        assert abs(data.test.counts[name] - 0.15 * total) <= 1
+        assert abs(data.dev.counts[name] - 0.15 * total) <= 1
+
+
+def test_digits_are_scaled_to_0_255():
+    pixels = zoo.load_data("digits", image_size=8, channels=1).train.pixels()
+    assert pixels.shape[1:] == (8, 8, 1)
+    assert pixels.dtype == np.uint8
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_the_same_seed_gives_the_same_split_and_another_another(photos):
+    first = splits_of(zoo.load_data(photos))
+    assert splits_of(zoo.load_data(photos)) == first
+    assert splits_of(zoo.load_data(photos, seed=1)) != first
+
+
+def test_files_added_to_one_class_move_nothing_in_another(photos):
+    before = splits_of(zoo.load_data(photos))
+    for i in range(5):
+        Image.fromarray(np.full((20, 20), 40 * i, np.uint8)).save(photos / "one" / f"new{i}.png")
+    after = splits_of(zoo.load_data(photos))
+    for path, split in before.items():
+        if not path.startswith("one/"):
+            assert after[path] == split
+
+
+def test_renaming_a_file_does_not_move_it(photos):
+    before = splits_of(zoo.load_data(photos))
+    (photos / "one" / "00.jpg").rename(photos / "one" / "zz.jpg")
+    assert splits_of(zoo.load_data(photos))["one/zz.jpg"] == before["one/00.jpg"]
+
+
+def test_equal_files_are_never_in_two_splits(photos):
+    for i in range(12):
+        shutil.copy(photos / "one" / f"{i:02d}.{'png' if i % 2 else 'jpg'}", photos / "one" / f"copy{i}.jpg")
+    usable = zoo.load_data(photos).manifest.usable
+    assert usable.groupby("sha256").split.nunique().max() == 1
+    alone = zoo.load_data(photos, group=None).manifest.usable
+    assert alone.groupby("sha256").split.nunique().max() > 1
+
+
+def test_a_function_keeps_its_groups_together(photos):
+    data = zoo.load_data(photos, group=lambda path: path[:-5], split=(0.6, 0.4))  # 00 and 01 together, and so on
+    usable = data.manifest.usable
+    assert usable.groupby(usable.path.str[:-5]).split.nunique().max() == 1
+    assert len(data.test) == 0
+
+
+@pytest.fixture
+def parts(photos, tmp_path):
+    """The photos laid out as train/ and test/."""
+    for label in ("nought", "one", "two"):
+        for i, file in enumerate(sorted((photos / label).iterdir())):
+            target = tmp_path / "parts" / ("test" if i < 3 else "train") / label
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    return tmp_path / "parts"
+
+
+def test_split_folders_are_kept_and_dev_is_cut_from_train(parts):
+    data = zoo.load_data(parts)
+    assert all(path.startswith("test/") for path in data.test.relative_paths)
+    assert len(data.test) == 9
+    assert all(path.startswith("train/") for path in [*data.train.relative_paths, *data.dev.relative_paths])
+    assert (len(data.train), len(data.dev)) == (21, 6)
+
+
+def test_a_given_dev_folder_is_dev(parts):
+    (parts / "test").rename(parts / "val")
+    data = zoo.load_data(parts)
+    assert (len(data.train), len(data.dev), len(data.test)) == (27, 9, 0)
+
+
+def test_pictures_in_two_given_splits_are_counted(parts):
+    shutil.copy(next((parts / "train" / "one").iterdir()), parts / "test" / "one" / "again.jpg")
+    assert "1 pictures stand in more than one split" in zoo.load_data(parts).summary()
+
+
+def test_paths_are_absolute_in_splits_and_relative_in_tables(photos):
+    data = zoo.load_data(photos)
+    assert all(
+        path == str(photos / relative) for path, relative in zip(data.dev.paths, data.dev.relative_paths, strict=True)
+    )
+    assert data.dev.labels.dtype == np.int64
+    assert [data.class_names[label] for label in data.dev.labels] == [
+        path.split("/")[0] for path in data.dev.relative_paths
+    ]
+
+
+def test_unusable_files_are_left_out_or_raise(photos):
+    (photos / "one" / "bad.jpg").write_bytes(b"no picture")
+    data = zoo.load_data(photos)
+    assert "one/bad.jpg" not in data.train.relative_paths
+    assert "one/bad.jpg: not a picture" in data.summary()
+    with pytest.raises(ValueError, match="one/bad.jpg"):
+        zoo.load_data(photos, bad="error")
+
+
+def test_arrays_take_numbers_text_and_any_pixel_type(digit_pictures):
+    images, labels = digit_pictures
+    named = np.array(["a", "b", "c"])[labels]
+    data = zoo.load_data((images, named), image_size=8)
+    assert data.class_names == ["a", "b", "c"]
+    assert data.train.pixels().shape[1:] == (8, 8, 3)
+    floats = zoo.load_data((images.astype(np.float32), named), image_size=8)
+    assert floats.fingerprint == data.fingerprint
+    assert zoo.load_data((images, labels[:, np.newaxis])).class_names == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x / 255.0, y), "look scaled to 0..1"),
+        (lambda x, y: (x.astype(int) * 2, y), r"must lie in 0\.\.255"),
+        (lambda x, y: (x, y[:-1]), "one class a picture"),
+        (lambda x, y: (x, np.eye(3)[y]), r"labels\.argmax"),
+        (lambda x, y: (x[..., np.newaxis].repeat(2, -1), y), "1, 3 or 4 channels"),
+        (lambda x, y: (x, y * 0), "At least two classes"),
+    ],
+)
+def test_arrays_that_cannot_be_pictures_are_refused(digit_pictures, change, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.load_data(change(*digit_pictures))
+
+
+def test_a_csv_file_and_a_table_are_sources(photos, tmp_path):
+    rows = zoo.load_data(photos).manifest.table
+    table = pd.DataFrame(
+        {"path": "photos/" + rows.path, "label": rows.label, "split": rows.split.replace("dev", "val")}
+    )
+    table.to_csv(tmp_path / "list.csv", index=False)
+    data = zoo.load_data(tmp_path / "list.csv")
+    assert data.class_names == ["nought", "one", "two"]
+    assert list(data.manifest.table.split) == list(rows.split)
+    with pytest.raises(ValueError, match="no column 'label'. .* Received: columns path, kind"):
+        zoo.load_data(table.rename(columns={"label": "kind"})[["path", "kind"]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": (0.5, 0.2, 0.2)}, "adding up to 1"),
+        ({"split": (0, 0.5, 0.5)}, "train above 0"),
+        ({"image_size": 0}, "`image_size`"),
+        ({"channels": 2}, "`channels`"),
+        ({"group": "patient"}, "`group`"),
+        ({"bad": "ignore"}, "`bad`"),
+    ],
+)
+def test_arguments_out_of_range_are_named(photos, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.load_data(photos, **arguments)
+
+
+def test_one_class_and_tiny_classes_are_refused(photos):
+    for file in list((photos / "one").iterdir())[2:]:
+        file.unlink()
+    with pytest.raises(ValueError, match="Class 'one' has 2 different pictures, too few"):
+        zoo.load_data(photos)
+    shutil.rmtree(photos / "one")
+    shutil.rmtree(photos / "two")
+    with pytest.raises(ValueError, match="At least two classes are needed.*Found: nought"):
+        zoo.load_data(photos)
+
+
+def test_what_cannot_be_a_source_is_refused():
+    with pytest.raises(TypeError, match="`source` must be a folder"):
+        zoo.load_data(7)
+    with pytest.raises(ValueError, match="TensorFlow Datasets"):
+        zoo.load_data("tfds:mnist")
+
+
+def test_configured_is_a_copy_with_a_size_of_its_own(photos):
+    data = zoo.load_data(photos)
+    with pytest.raises(ValueError, match="No image size is set"):
+        data.train.dataset()
+    copy = data.configured(image_size=(16, 24), crop=0.9)
+    assert data.image_size is None
+    assert copy.train.pixels().shape[1:] == (16, 24, 3)
+    with pytest.raises(ValueError, match="`crop`"):
+        data.configured(crop=1.5)
+    with pytest.raises(TypeError, match="size"):
+        data.configured(size=3)
+
+
+def test_the_fingerprint_follows_content_not_places(photos, tmp_path):
+    first = zoo.load_data(photos).fingerprint
+    moved = shutil.move(photos, tmp_path / "elsewhere")
+    assert zoo.load_data(moved).fingerprint == first
+    Image.new("RGB", (9, 9)).save(tmp_path / "elsewhere" / "one" / "black.png")
+    assert zoo.load_data(moved).fingerprint != first
+
+
+def test_data_come_back_from_a_manifest(photos, tmp_path):
+    data = zoo.load_data(photos, image_size=12)
+    data.manifest.to_csv(tmp_path / "manifest.csv")
+    again = restore(data.describe(), read_manifest(tmp_path / "manifest.csv"))
+    assert again.fingerprint == data.fingerprint
+    assert again.test.paths == data.test.paths
+    assert np.array_equal(again.test.pixels(), data.test.pixels())
+    shutil.move(photos, tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match="data=FOLDER"):
+        restore(data.describe(), read_manifest(tmp_path / "manifest.csv"))
+    moved = restore(data.describe(), read_manifest(tmp_path / "manifest.csv"), tmp_path / "moved")
+    assert np.array_equal(moved.test.pixels(), data.test.pixels())
+
+
+def test_preview_draws_a_row_a_class(photos, tmp_path):
+    figure = zoo.load_data(photos).preview(per_class=4)
+    assert len(figure.axes) == 12
+    figure.savefig(tmp_path / "preview.png")
+    with Image.open(tmp_path / "preview.png") as picture:
+        assert len(picture.getcolors(1 << 24) or [None] * 99) > 50  # not an empty page
+
+
+def test_hymenoptera_keeps_its_splits(zoo_data):
+    data = zoo.load_data(zoo_data / "hymenoptera")
+    assert (len(data.train), len(data.dev), len(data.test)) == (245, 153, 0)
+    assert data.class_names == ["ants", "bees"]

@@ -1,0 +1,266 @@
+"""Evaluation: the figures against scikit-learn, SciPy and numbers worked out by hand; the pass against `predict`."""
+
+import json
+import math
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+from sklearn import metrics
+
+from zoo.data.load import load_data
+from zoo.evaluation.predictions import Evaluation, evaluate
+from zoo.models.outputs import gives_logits, prediction_table, probabilities
+from zoo.models.registry import create
+
+
+def evaluation(labels, values, names=None, split="test"):
+    values = np.asarray(values, np.float32)
+    names = names or [f"class {k}" for k in range(values.shape[1])]
+    return Evaluation(split, names, [f"{k}.jpg" for k in range(len(values))], np.asarray(labels), values)
+
+
+def drawn(count=400, classes=7, seed=0):
+    """Random probabilities that lean towards the truth."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count)
+    values = rng.dirichlet(np.full(classes, 0.5), count)
+    values[np.arange(count), labels] += rng.uniform(0, 0.6, count)
+    return evaluation(labels, values / values.sum(axis=1, keepdims=True))
+
+
+def test_a_row_a_picture_says_what_the_model_said():
+    table = evaluation([0, 1, 1], [[0.9, 0.1], [0.75, 0.25], [0.5, 0.5]], ["ant", "bee"]).table
+    assert table.columns.tolist() == ["path", "label", "predicted", "probability", "loss"]
+    assert table.label.tolist() == ["ant", "bee", "bee"]
+    assert table.predicted.tolist() == ["ant", "ant", "ant"]
+    np.testing.assert_allclose(table.probability, [0.9, 0.75, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(table.loss, [-math.log(0.9), -math.log(0.25), -math.log(0.5)], rtol=1e-6)
+
+
+def test_figures_are_those_of_scikit_learn():
+    found = drawn()
+    labels, values = found.labels, found.probabilities.astype(np.float64)
+    predicted = values.argmax(axis=1)
+    assert found.accuracy == pytest.approx(metrics.accuracy_score(labels, predicted))
+    normed = values / values.sum(axis=1, keepdims=True)  # scikit-learn asks for more digits than float32 has
+    assert found.loss == pytest.approx(metrics.log_loss(labels, normed, labels=range(7)), rel=1e-6)
+    assert found.top5 == pytest.approx(metrics.top_k_accuracy_score(labels, values, k=5, labels=range(7)))
+    np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(labels, predicted))
+    report = metrics.classification_report(labels, predicted, output_dict=True, target_names=found.class_names)
+    for name in found.class_names:
+        row = found.per_class.loc[name]
+        assert row.tolist() == pytest.approx(
+            [report[name][key] for key in ("precision", "recall", "f1-score", "support")]
+        )
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 7), (7, 7), (1, 1), (94, 100), (9_800, 10_000)])
+def test_interval_is_that_of_wilson(right, count):
+    found = evaluation([0] * count, [[0.9, 0.1]] * right + [[0.1, 0.9]] * (count - right))
+    expected = binomtest(right, count).proportion_ci(0.95, method="wilson")
+    assert found.accuracy_interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert all(isinstance(end, float) for end in (*found.accuracy_interval, found.accuracy))
+
+
+def test_confusion_has_the_truth_in_its_rows():
+    found = evaluation([0, 0, 1], [[0.4, 0.6], [0.3, 0.7], [0.2, 0.8]], ["ant", "bee"])
+    assert found.confusion.loc["ant", "bee"] == 2
+    assert found.confusion.loc["bee", "ant"] == 0
+    assert (found.confusion.index.name, found.confusion.columns.name) == ("label", "predicted")
+
+
+def test_class_that_is_never_predicted_or_never_there_has_zeros():
+    per_class = evaluation([0, 0, 1], [[0.8, 0.1, 0.1]] * 3, ["ant", "bee", "cat"]).per_class
+    assert per_class.loc["bee"].tolist() == [0, 0, 0, 1]
+    assert per_class.loc["cat"].tolist() == [0, 0, 0, 0]
+    assert per_class.loc["ant"].tolist() == pytest.approx([2 / 3, 1, 0.8, 2])
+
+
+def test_calibration_error_by_hand():
+    # Two bins: four pictures at 0.8 of which three are right, one at 0.6 that is wrong.
+    found = evaluation([0, 0, 0, 1, 1], [[0.8, 0.2]] * 4 + [[0.6, 0.4]])
+    assert found.calibration_error == pytest.approx((4 * abs(0.75 - 0.8) + 1 * abs(0 - 0.6)) / 5, abs=1e-6)
+
+
+def test_calibration_error_of_certainty_that_is_right_is_zero():
+    assert evaluation([0, 1], [[1, 0], [0, 1]]).calibration_error == 0
+
+
+def test_top5_counts_ties_in_the_order_of_classes():
+    level = [[0.1] * 10] * 10
+    assert evaluation(range(10), level).top5 == 0.5
+    assert evaluation([0, 1, 1], [[0.9, 0.1]] * 3).top5 == 1
+
+
+def test_loss_of_an_impossible_class_is_finite():
+    found = evaluation([1], [[1, 0]])
+    assert found.loss == pytest.approx(-math.log(1e-7))
+
+
+def test_worst_and_most_confused():
+    found = evaluation(
+        [0, 0, 0, 1, 2],
+        [[0.1, 0.9, 0], [0.2, 0.8, 0], [0.9, 0.1, 0], [0, 0.1, 0.9], [0, 0, 1]],
+        ["ant", "bee", "cat"],
+    )
+    assert found.worst(2).path.tolist() == ["0.jpg", "3.jpg"]
+    assert found.worst(2).loss.is_monotonic_decreasing
+    assert len(found.worst(99)) == 5 and found.worst(0).empty
+    confused = found.most_confused()
+    assert confused.to_dict("records") == [
+        {"label": "ant", "predicted": "bee", "count": 2, "share": pytest.approx(2 / 3)},
+        {"label": "bee", "predicted": "cat", "count": 1, "share": 1},
+    ]
+    assert evaluation([0], [[1, 0]]).most_confused().empty
+    with pytest.raises(ValueError, match="`k` must be 0 or more. Received: k=-1"):
+        found.worst(-1)
+
+
+def test_summary_is_one_screen_and_names_the_figures():
+    found = drawn(classes=60, count=900)
+    text = str(found)
+    assert text.startswith("test: 900 pictures, 60 classes")
+    assert f"{found.accuracy:.2%}" in text and "top-5" in text
+    assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 100
+    assert "top-5" not in str(evaluation([0], [[1, 0]]))
+
+
+def test_html_escapes_names_of_classes():
+    shown = evaluation([0, 1], [[0.2, 0.8], [0.9, 0.1]], ["<b>", "a&b"])._repr_html_()
+    assert "&lt;b&gt;" in shown and "<td><b></td>" not in shown and "accuracy" in shown
+
+
+def test_save_writes_rows_and_figures(tmp_path):
+    found = drawn(count=20)
+    assert found.save(tmp_path / "evaluation") == tmp_path / "evaluation"
+    table = pd.read_csv(tmp_path / "evaluation" / "test.csv")
+    assert table.columns[:6].tolist() == ["path", "label", "predicted", "probability", "loss", "probability_class 0"]
+    np.testing.assert_allclose(table.iloc[:, 5:], found.probabilities, rtol=1e-6)
+    figures = json.loads((tmp_path / "evaluation" / "test.json").read_text())
+    assert figures["accuracy"] == found.accuracy
+    assert figures["accuracy_interval"] == list(found.accuracy_interval)
+    assert figures["confusion"] == found.confusion.to_numpy().tolist()
+    assert figures["per_class"]["class 3"]["recall"] == found.per_class.recall["class 3"]
+    assert sorted(path.name for path in (tmp_path / "evaluation").iterdir()) == ["test.csv", "test.json"]
+
+
+def test_nothing_to_evaluate_is_an_error():
+    with pytest.raises(ValueError, match="The test split has no pictures"):
+        Evaluation("test", ["ant", "bee"], [], np.array([], int), np.zeros((0, 2), np.float32))
+
+
+def test_nan_is_an_error_that_counts_and_names_the_first():
+    with pytest.raises(ValueError, match="NaN\\) for 2 of 3 pictures, first for 1.jpg"):
+        evaluation([0, 0, 1], [[0.5, 0.5], [np.nan, np.nan], [np.nan, 0.1]])
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Forty pictures of 16x16 pixels in four uneven classes, dark to bright."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2, 3], [16, 10, 8, 6])
+    images = np.clip(rng.normal(60 * labels[:, None, None, None] + 30, 20, (40, 16, 16, 3)), 0, 255).astype(np.uint8)
+    return load_data((images, labels), image_size=16, split=(0.5, 0.25, 0.25))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return create("convnet", classes=4, input_shape=(16, 16, 3))
+
+
+def test_evaluate_follows_the_rows_of_the_split(model, pictures):
+    found = evaluate(model, pictures.train)
+    images = np.concatenate([batch for batch, _ in pictures.train.dataset().as_numpy_iterator()])
+    np.testing.assert_allclose(found.probabilities, model.predict(images, verbose=0), atol=1e-6)
+    assert found.table.path.tolist() == pictures.train.relative_paths
+    assert found.table.label.tolist() == [pictures.class_names[k] for k in pictures.train.labels]
+    assert found.split == "train"
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss, accuracy = model.evaluate(images, pictures.train.labels, verbose=0)
+    assert (found.loss, found.accuracy) == (pytest.approx(loss, rel=1e-5), pytest.approx(accuracy))
+
+
+def test_evaluate_turns_logits_into_probabilities(pictures):
+    logits = create("convnet", classes=4, input_shape=(16, 16, 3), classifier_activation=None)
+    found = evaluate(logits, pictures.dev)
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-6)
+    images = np.concatenate([batch for batch, _ in pictures.dev.dataset().as_numpy_iterator()])
+    raw = logits.predict(images, verbose=0)
+    np.testing.assert_array_equal(found.probabilities.argmax(axis=1), raw.argmax(axis=1))
+
+
+def test_evaluate_refuses_a_model_with_other_classes(pictures):
+    with pytest.raises(ValueError, match="The model tells 5 classes apart, but there are 4 class names"):
+        evaluate(create("convnet", classes=5, input_shape=(16, 16, 3)), pictures.dev)
+
+
+def test_evaluate_refuses_a_model_of_another_size(model, pictures):
+    with pytest.raises(ValueError, match="takes pictures of shape .16, 16, 3.*the split gives .20, 20, 3."):
+        evaluate(model, pictures.configured(image_size=20).dev)
+
+
+def test_evaluate_refuses_an_empty_split(model, pictures):
+    images, labels = np.zeros((8, 16, 16, 3), np.uint8), np.repeat([0, 1], 4)
+    images[:] = np.arange(8)[:, None, None, None]
+    data = load_data((images, labels), image_size=16, split=(0.5, 0.5, 0.0))
+    with pytest.raises(ValueError, match="The test split has no pictures"):
+        evaluate(model, data.test)
+
+
+def test_evaluate_refuses_outputs_that_are_no_probabilities(pictures):
+    sigmoid = create("convnet", classes=4, input_shape=(16, 16, 3), classifier_activation="sigmoid")
+    with pytest.raises(ValueError, match="must have a softmax .or no. activation"):
+        evaluate(sigmoid, pictures.dev)
+
+
+def test_evaluate_names_pictures_that_give_nan(pictures):
+    broken = create("convnet", classes=4, input_shape=(16, 16, 3))
+    broken.get_layer("head_dense").bias.assign([np.nan, 0, 0, 0])
+    with pytest.raises(ValueError, match=rf"NaN\) for {len(pictures.dev)} of {len(pictures.dev)} pictures"):
+        evaluate(broken, pictures.dev)
+
+
+def head(*layers):
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+@pytest.mark.parametrize(
+    ("make", "logits"),
+    [
+        (lambda: head(keras.layers.Dense(3)), True),
+        (lambda: head(keras.layers.Dense(3, activation="softmax")), False),
+        (lambda: head(keras.layers.Dense(3), keras.layers.Softmax()), False),
+        (lambda: head(keras.layers.Dense(3), keras.layers.Activation("softmax")), False),
+        (lambda: head(keras.layers.Dense(3, activation="softmax"), keras.layers.Activation("linear")), False),
+        (lambda: head(keras.layers.Dense(3), keras.layers.Dropout(0.5), keras.layers.Identity()), True),
+        (lambda: head(head(keras.layers.Dense(3, activation="softmax"))), False),
+        (lambda: head(head(keras.layers.Dense(3))), True),
+    ],
+)
+def test_logits_are_told_from_probabilities(make, logits):
+    assert gives_logits(make()) is logits
+
+
+def test_half_precision_gives_rows_that_sum_to_one():
+    model = head(keras.layers.Dense(50, activation="softmax", dtype="bfloat16"))
+    outputs = model.predict(np.random.default_rng(0).normal(size=(8, 4)).astype("float32"), verbose=0)
+    values = keras.ops.convert_to_numpy(probabilities(model, outputs))
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_prediction_table_without_problems_has_no_column_for_them():
+    table = prediction_table(["a", "b"], np.array([[0.2, 0.8], [0.7, 0.3]]), ["ant", "bee"], problems=["", ""])
+    assert table.to_dict("list") == {"path": ["a", "b"], "label": ["bee", "ant"], "probability": [0.8, 0.7]}
+    assert prediction_table([], np.zeros((0, 2)), ["ant", "bee"]).columns.tolist() == ["path", "label", "probability"]
+
+
+@pytest.mark.parametrize("problems", [{"b": "is empty"}, ["", "is empty"]])
+def test_prediction_table_leaves_unreadable_pictures_without_a_label(problems):
+    table = prediction_table(["a", "b"], np.array([[0.2, 0.8], [np.nan, np.nan]]), ["ant", "bee"], problems=problems)
+    assert table.label.tolist() == ["bee", ""]
+    assert np.isnan(table.probability[1])
+    assert table.problem.tolist() == ["", "is empty"]

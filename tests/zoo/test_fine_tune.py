@@ -1,0 +1,298 @@
+import csv
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo.training.fine_tune import OPTIMIZERS as FACTORIES
+from zoo.training.fine_tune import phases
+from zoo.training.recipe import OPTIMIZERS, Recipe
+
+QUICK = {"epochs": 2, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def data(digit_pictures):
+    return zoo.load_data(digit_pictures, image_size=8)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    return zoo.fine_tune("convnet", data, directory=tmp_path_factory.mktemp("runs") / "run", **QUICK)
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A copy of the run's folder, to be changed."""
+    return Path(shutil.copytree(run.directory, tmp_path / "copied"))
+
+
+def test_a_run_learns_and_writes_everything_about_itself(run, data):
+    assert run.evaluate("test").accuracy > 0.8
+    folder = run.directory
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert recipe["model"] == "convnet"
+    assert recipe["reasons"]["epochs"] == "given"
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["versions"]["keras"] == keras.__version__
+    assert environment["seconds"] > 0
+    with open(folder / "manifest.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["split"] for row in rows] == data.manifest.table.split.tolist()
+    with open(folder / "history.csv", newline="") as file:
+        assert [float(row["val_loss"]) for row in csv.DictReader(file)] == run.history["val_loss"]
+    assert {"test.csv", "test.json"} <= set(os.listdir(folder / "evaluation"))
+    assert not [name for name in os.listdir(folder) if ".tmp" in name]
+
+
+def test_the_model_has_the_weights_of_the_best_epoch(run):
+    dev = run.evaluate("dev")
+    assert run.history["val_accuracy"][run.best_epoch - 1] == pytest.approx(dev.accuracy, abs=1e-6)
+    assert min(run.history["val_loss"]) == run.history["val_loss"][run.best_epoch - 1]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(run, data, tmp_path):
+    again, other = (zoo.fine_tune("convnet", data, directory=tmp_path / str(i), seed=i, **QUICK) for i in (0, 1))
+    assert again.history == run.history
+    assert all(np.array_equal(a, b) for a, b in zip(run.model.get_weights(), again.model.get_weights(), strict=True))
+    assert other.history != run.history
+
+
+def test_a_recipe_handed_back_does_the_same_again(run, data, tmp_path):
+    again = zoo.fine_tune("auto", data, recipe=run.recipe, directory=tmp_path / "again")
+    assert again.recipe == run.recipe
+    assert again.history == run.history
+
+
+def test_a_run_comes_back_from_its_folder(run, data):
+    again = zoo.load_run(run.directory, data)
+    assert again.recipe == run.recipe
+    assert again.history == run.history
+    pixels = data.test.pixels()
+    assert np.array_equal(again.model.predict(pixels, verbose=0), run.model.predict(pixels, verbose=0))
+    with pytest.raises(ValueError, match="made from arrays"):
+        zoo.load_run(run.directory)
+
+
+def test_a_finished_folder_is_returned_and_nothing_else_is_overwritten(run, data, tmp_path, capsys):
+    written = (run.directory / "model.keras").stat().st_mtime_ns
+    again = zoo.fine_tune("convnet", data, directory=run.directory, **QUICK)
+    assert again.history == run.history
+    assert "finished" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="another recipe"):
+        zoo.fine_tune("convnet", data, directory=run.directory, epochs=3, batch_size=16)
+    with pytest.raises(ValueError, match="resume=False"):
+        zoo.fine_tune("convnet", data, directory=run.directory, resume=False, **QUICK)
+    assert (run.directory / "model.keras").stat().st_mtime_ns == written
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="is no run"):
+        zoo.fine_tune("convnet", data, directory=tmp_path / "mine", **QUICK)
+    assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
+
+
+def test_a_folder_whose_run_was_cut_short_is_trained_again(run, copied, data):
+    (copied / "history.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"not whole: history\.csv missing"):
+        zoo.load_run(copied, data)
+    again = zoo.fine_tune("convnet", data, directory=copied, **QUICK)
+    assert again.history == run.history
+    assert (copied / "history.csv").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(data, tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(OSError, match="cannot be"):
+        zoo.fine_tune("convnet", data, directory=tmp_path / "run", **QUICK)
+
+
+def test_a_file_in_the_way_is_named(data, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="The folder .*run cannot be made"):
+        zoo.fine_tune("convnet", data, directory=tmp_path / "file" / "run", **QUICK)
+
+
+def test_new_folders_are_numbered(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "convnet-1").mkdir(parents=True)
+    assert str(zoo.fine_tune("convnet", data, epochs=1, batch_size=64).directory) == "runs/convnet-2"
+
+
+def test_uneven_classes_are_weighed(digit_pictures, tmp_path):
+    images, labels = digit_pictures
+    keep = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels > 0)[:120]])
+    data = zoo.load_data((images[keep], labels[keep]), image_size=8)
+    run = zoo.fine_tune("convnet", data, directory=tmp_path / "run", **QUICK)
+    assert run.recipe.class_weights == "balanced"
+
+
+def test_without_a_dev_set_the_last_epoch_counts(digit_pictures, tmp_path):
+    data = zoo.load_data(digit_pictures, image_size=8, split=(1.0, 0.0, 0.0))
+    run = zoo.fine_tune("convnet", data, directory=tmp_path / "run", **QUICK)
+    assert run.best_epoch == 2
+    assert not [name for name in run.history if name.startswith("val_")]
+    with pytest.raises(ValueError, match="no test pictures. It has: train"):
+        run.evaluate("test")
+
+
+def test_the_time_limit_stops_at_an_epoch_end(data, tmp_path):
+    run = zoo.fine_tune("convnet", data, directory=tmp_path / "run", epochs=500, time_limit=1)
+    assert 1 <= len(run.history["loss"]) < 500
+    assert (tmp_path / "run" / "history.csv").exists()
+
+
+def test_the_optimizer_asked_for_trains_at_a_constant_rate(data, tmp_path):
+    run = zoo.fine_tune(
+        "convnet",
+        data,
+        directory=tmp_path / "run",
+        optimizer="momentum",
+        schedule="constant",
+        label_smoothing=0.1,
+        **QUICK,
+    )
+    assert isinstance(run.model.optimizer, keras.optimizers.SGD)
+    assert run.model.optimizer.momentum == 0.9
+    assert "learning_rate" not in run.history
+    assert run.history["loss"][1] < run.history["loss"][0]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_the_recipe_can_be_made(name):
+    assert float(FACTORIES[name](0.25).learning_rate) == 0.25
+
+
+def test_a_rate_that_explodes_is_said_clearly(data, tmp_path):
+    with pytest.raises(ValueError, match="not finite in any epoch at a learning rate of 1e"):
+        zoo.fine_tune("convnet", data, directory=tmp_path / "run", optimizer="sgd", learning_rate=1e30, **QUICK)
+    assert not (tmp_path / "run" / "history.csv").exists()
+
+
+def test_head_first_then_all_at_a_tenth():
+    recipe = Recipe(weights="keras/mobilenet_v2", freeze="medium", epochs=20, learning_rate=1e-3)
+    head, rest = phases(recipe)
+    assert (head.freeze, head.first, head.last, head.rate) == ("large", 0, 5, 1e-3)
+    assert (rest.freeze, rest.first, rest.last) == ("medium", 5, 20)
+    assert rest.rate == pytest.approx(1e-4)
+    assert len(phases(Recipe(weights="x", freeze="large", epochs=20, learning_rate=1e-3))) == 1
+    assert len(phases(Recipe(weights=None, freeze="none", epochs=20, learning_rate=1e-3))) == 1
+
+
+def test_two_phases_are_one_history(data, tmp_path):
+    earlier = zoo.fine_tune("convnet", data, directory=tmp_path / "a", **QUICK)
+    run = zoo.fine_tune(
+        "convnet",
+        data,
+        directory=tmp_path / "b",
+        weights=str(earlier.directory / "model.keras"),
+        freeze="small",
+        epochs=4,
+    )
+    assert run.history["learning_rate"][0] == pytest.approx(1e-3)
+    assert run.history["learning_rate"][1] == pytest.approx(1e-4)
+    assert len(run.history["val_loss"]) == 4
+    assert run.history["val_accuracy"][0] > 0.9  # it did not begin anew
+    stem = [layer for layer in run.model.layers if layer.name.startswith(("stem_", "stage1_"))]
+    for layer in stem:
+        before = earlier.model.get_layer(layer.name).get_weights()
+        assert all(np.array_equal(a, b) for a, b in zip(before, layer.get_weights(), strict=True)), layer.name
+
+
+def own_model(classes=3, size=8):
+    return keras.Sequential(
+        [
+            keras.Input((size, size, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(8, 3, activation="relu", name="stage1_conv"),
+            keras.layers.GlobalAveragePooling2D(name="head_pool"),
+            keras.layers.Dense(classes, name="head_dense"),  # logits
+        ],
+        name="mine",
+    )
+
+
+def test_a_model_of_ones_own_is_trained_as_it_is(data, tmp_path):
+    run = zoo.fine_tune(own_model(), data, directory=tmp_path / "run", epochs=5, learning_rate=0.01, batch_size=8)
+    assert run.recipe.model == "mine"
+    assert (run.recipe.freeze, run.recipe.precision) == ("none", "as given")
+    assert run.history["loss"][-1] < run.history["loss"][0]
+    assert 0 < run.evaluate("test").loss < 2  # logits became probabilities
+
+
+def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(data, tmp_path):
+    with pytest.raises(ValueError, match="gives 4 outputs for 3 classes"):
+        zoo.fine_tune(own_model(classes=4), data, directory=tmp_path / "run")
+    with pytest.raises(ValueError, match="`dropout` belongs to the building"):
+        zoo.fine_tune(own_model(), data, dropout=0.5, directory=tmp_path / "run")
+    with pytest.raises(ValueError, match="needs pictures of at least"):
+        zoo.fine_tune("resnet18", data, directory=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"No model is called 'resnet2'\. Did you mean 'resnet"):
+        zoo.fine_tune("resnet2", data, directory=tmp_path / "run")
+    with pytest.raises(TypeError, match=r"zoo\.load_data"):
+        zoo.fine_tune("convnet", "photos", directory=tmp_path / "run")
+    with pytest.raises(ValueError, match="`cache_features`"):
+        zoo.fine_tune("convnet", data, cache_features=True, directory=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_predictions_of_files_folders_and_arrays_agree_with_the_evaluation(photos, tmp_path):
+    data = zoo.load_data(photos, image_size=16)
+    run = zoo.fine_tune("convnet", data, directory=tmp_path / "run", epochs=8, batch_size=8)
+    table = run.evaluate("dev").table
+    found = run.predict(data.dev.paths)
+    assert list(found.label) == list(table.predicted)
+    assert np.allclose(found.probability, table.probability, atol=1e-5)
+    assert list(run.predict(data.dev.pixels()).label) == list(table.predicted)
+    assert len(run.predict(photos)) == 36
+    (photos / "one" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    mixed = run.predict([photos / "one" / "broken.jpg", data.dev.paths[0]])
+    assert mixed.label.tolist() == ["", table.predicted[0]]
+    assert np.isnan(mixed.probability[0])
+    assert mixed.problem[0]
+
+
+def test_callbacks_of_ones_own_are_called_in_every_epoch(data, tmp_path):
+    seen = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    zoo.fine_tune("lenet5", data.configured(image_size=32), directory=tmp_path / "run", callbacks=[watch], **QUICK)
+    assert seen == [0, 1]
+
+
+@pytest.fixture
+def keras_home(tmp_path, monkeypatch):
+    """A Keras cache that holds the real weights."""
+    if "ZOO_WEIGHTS" not in os.environ:
+        pytest.skip("ZOO_WEIGHTS is not set: real ImageNet weights are not at hand")
+    home = tmp_path / "keras"
+    home.mkdir()
+    (home / "models").symlink_to(os.environ["ZOO_WEIGHTS"])
+    monkeypatch.setenv("KERAS_HOME", str(home))
+
+
+def test_a_pretrained_network_learns_real_photos_with_its_trunk_held_still(zoo_data, keras_home, tmp_path):
+    data = zoo.load_data(zoo_data / "hymenoptera", image_size=96)
+    run = zoo.fine_tune("mobilenet_v2", data, directory=tmp_path / "run", epochs=4, learning_rate=5e-3)
+    assert run.recipe.freeze == "large"
+    assert run.evaluate("dev").accuracy > 0.8
+    fresh = zoo.create("mobilenet_v2", classes=2, input_shape=(96, 96, 3), weights="imagenet")
+    for layer in fresh.layers:
+        if not layer.name.startswith("head_"):
+            held = run.model.get_layer(layer.name).get_weights()
+            assert all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), held, strict=True)), layer.name
+
+
+@pytest.mark.slow
+def test_hymenoptera_with_a_frozen_mobilenet_reaches_94_percent(zoo_data, keras_home, tmp_path):
+    run = zoo.fine_tune(
+        "mobilenet_v2", zoo.load_data(zoo_data / "hymenoptera"), directory=tmp_path / "run", freeze="large", epochs=20
+    )
+    assert run.evaluate("dev").accuracy >= 0.94
+    export = run.export()
+    assert json.loads((export / "verification.json").read_text())["passed"]

@@ -1,0 +1,82 @@
+"""Menagerie: a model zoo and fine-tuning workbench for image classification.
+
+    import zoo
+
+    data = zoo.load_data("photos")
+    run = zoo.fine_tune("mobilenet_v2", data)
+    print(run.evaluate("test"))
+    run.export()
+
+Importing this costs next to nothing: each name is fetched on first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.data.load import Data, Split, load_data
+    from zoo.data.scan import Manifest, scan
+    from zoo.evaluation.predictions import Evaluation, evaluate
+    from zoo.export.saved_model import export, load_export
+    from zoo.models.catalog import ModelInfo, info, list_models
+    from zoo.models.registry import create
+    from zoo.training.fine_tune import fine_tune
+    from zoo.training.recipe import Recipe
+    from zoo.training.run import Run, load_run
+    from zoo.transfer.freezing import TrainableTable, freeze, unfreeze
+
+_HOME = {
+    "Data": "data.load",
+    "Evaluation": "evaluation.predictions",
+    "Manifest": "data.scan",
+    "ModelInfo": "models.catalog",
+    "Recipe": "training.recipe",
+    "Run": "training.run",
+    "Split": "data.load",
+    "TrainableTable": "transfer.freezing",
+    "create": "models.registry",
+    "evaluate": "evaluation.predictions",
+    "export": "export.saved_model",
+    "fine_tune": "training.fine_tune",
+    "freeze": "transfer.freezing",
+    "info": "models.catalog",
+    "list_models": "models.catalog",
+    "load_data": "data.load",
+    "load_export": "export.saved_model",
+    "load_run": "training.run",
+    "scan": "data.scan",
+    "unfreeze": "transfer.freezing",
+}
+
+__all__ = [
+    "Data",
+    "Evaluation",
+    "Manifest",
+    "ModelInfo",
+    "Recipe",
+    "Run",
+    "Split",
+    "TrainableTable",
+    "create",
+    "evaluate",
+    "export",
+    "fine_tune",
+    "freeze",
+    "info",
+    "list_models",
+    "load_data",
+    "load_export",
+    "load_run",
+    "scan",
+    "unfreeze",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"zoo.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

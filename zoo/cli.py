@@ -1,0 +1,176 @@
+"""The command `zoo`: one function a command, each a few lines around the Python calls of the same name."""
+
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    name="zoo",
+    help="Fit an image classifier to a folder of pictures, look at how good it is, and export it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Directory = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
+
+
+@app.command()
+def models(
+    pattern: Annotated[Optional[str], typer.Argument(help='Names to show, such as "resnet*".')] = None,  # noqa: UP045
+) -> None:
+    """List the models that can be built."""
+    from zoo.models.catalog import info, list_models
+
+    names = list_models(pattern)
+    if not names:
+        raise ValueError(f"No model is called like {pattern!r}. `zoo models` shows them all.")
+    rows = [("model", "family", "parameters", "image size", "weights (ImageNet top-1)")]
+    for row in map(info, names):
+        tags = ", ".join(f"{tag.name} ({tag.top1} %)" for tag in row.weights)
+        rows.append((row.name, row.family, f"{row.parameters:,}", f"{row.image_size} px", tags or "-"))
+    typer.echo(_aligned(rows))
+
+
+@app.command()
+def train(
+    source: Annotated[str, typer.Argument(help='Folder with one folder a class, a CSV file, or "digits".')],
+    model: Annotated[str, typer.Option(help="A name from `zoo models`.")] = "auto",
+    weights: Annotated[str, typer.Option(help='A tag, "imagenet", a file, or "none" for none.')] = "auto",
+    freeze: Annotated[str, typer.Option(help="Amount held still: none, small, medium or large.")] = "auto",
+    augment: Annotated[str, typer.Option(help="Augmentation policy.")] = "auto",
+    epochs: Annotated[Optional[int], typer.Option(help="Epochs in all.", show_default="auto")] = None,  # noqa: UP045
+    batch_size: Annotated[Optional[int], typer.Option(show_default="auto")] = None,  # noqa: UP045
+    learning_rate: Annotated[Optional[float], typer.Option(show_default="auto")] = None,  # noqa: UP045
+    image_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Side of the pictures in pixels.", show_default="the model's own"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides splits, initial weights and order.")] = 0,
+    time_limit: Annotated[Optional[float], typer.Option(help="Seconds to train at most.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder of the run.", show_default="a new runs/NAME-N"),
+    ] = None,
+) -> None:
+    """Fit a network to pictures; everything about it goes into a folder."""
+    from zoo.training.recipe import Recipe
+
+    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    fields = {
+        "weights": None if weights == "none" else weights,
+        "freeze": freeze,
+        "augment": augment,
+        "seed": seed,
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    Recipe().with_fields(fields)  # what cannot be meant is said before anything is loaded
+    if model != "auto":
+        from zoo.models.catalog import info
+
+        info(model)
+    import zoo
+
+    data = zoo.load_data(source, image_size=image_size, seed=seed)
+    typer.echo(f"{data.summary()}\n")
+    run = zoo.fine_tune(model, data, directory=out, time_limit=time_limit, **fields)
+    typer.echo(_figures(run))
+    typer.echo(f"\nNext: zoo evaluate {run.directory} --split {'test' if len(run.data.test) else 'dev'}")
+    typer.echo(f"      zoo export {run.directory}")
+
+
+@app.command()
+def evaluate(
+    directory: Directory,
+    split: Annotated[str, typer.Option(help="test, dev or train.")] = "test",
+    data: Annotated[Optional[str], typer.Option(help="Where the pictures are, if they were moved.")] = None,  # noqa: UP045
+) -> None:
+    """Figures of a run on one of its splits, and a row a picture in the run's folder."""
+    import zoo
+
+    evaluation = zoo.load_run(directory, data).evaluate(split)
+    typer.echo(str(evaluation))
+    typer.echo(f"\nA row a picture: {directory / 'evaluation' / f'{split}.csv'}")
+
+
+@app.command()
+def export(
+    directory: Directory,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Where to.", show_default="the folder `export` of the run"),
+    ] = None,
+    format: Annotated[str, typer.Option(help="What to write.")] = "saved_model",
+    data: Annotated[Optional[str], typer.Option(help="Where the pictures are, if they were moved.")] = None,  # noqa: UP045
+) -> None:
+    """Write a SavedModel that takes picture files, proven to answer as the model does."""
+    import json
+
+    import zoo
+
+    target = zoo.load_run(directory, data).export(out, formats=(format,))
+    proof = json.loads((target / "verification.json").read_text(encoding="utf-8"))
+    typer.echo(f"{target}: verified in a fresh process, {_proof(proof)}")
+    typer.echo(f"\nNext: zoo predict {target} IMAGE...")
+
+
+@app.command()
+def predict(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures or folders.", show_default=False)],
+    csv: Annotated[Optional[Path], typer.Option(help="Write the table to this file instead.")] = None,  # noqa: UP045
+) -> None:
+    """Label and probability of each picture, from the SavedModel alone."""
+    from zoo.export.saved_model import load_export
+
+    table = load_export(export).predict(images)
+    if csv is None:
+        shown = table.astype({"probability": object})
+        shown["probability"] = [f"{value:.4f}" for value in table.probability]
+        typer.echo(_aligned([tuple(shown.columns), *shown.itertuples(index=False, name=None)]))
+        return
+    from zoo.files import write_text
+
+    write_text(csv, table.to_csv(index=False))
+    typer.echo(f"{csv}: {len(table)} pictures")
+
+
+def main() -> None:
+    """Runs the command; what the user can mend ends in one line and exit code 2, never in a traceback."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets with hardware advice otherwise
+    try:
+        app()
+    except (ValueError, TypeError, OSError) as error:
+        _stop(" ".join(str(error).split()), 2)
+    except KeyboardInterrupt:
+        _stop("stopped.", 130)
+    except Exception as error:
+        with tempfile.NamedTemporaryFile("w", prefix="zoo-", suffix=".log", delete=False) as log:
+            traceback.print_exc(file=log)
+        _stop(f"This is a fault of the program: {type(error).__name__}. What is known of it is in {log.name}.", 1)
+
+
+def _stop(message: str, code: int) -> None:
+    typer.echo(f"zoo: {message}", err=True)
+    sys.exit(code)
+
+
+def _figures(run) -> str:
+    """The figures of a run's best epoch in a line."""
+    best = run.best_epoch
+    names = {"val_accuracy": "dev accuracy", "val_loss": "dev loss", "accuracy": "training accuracy"}
+    parts = [f"{label} {run.history[name][best - 1]:.4f}" for name, label in names.items() if name in run.history]
+    return f"{run.directory}: epoch {best} of {len(run.history['loss'])} is the best, {', '.join(parts)}"
+
+
+def _aligned(rows: list[tuple]) -> str:
+    """Rows of text in columns."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)

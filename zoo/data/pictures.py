@@ -1,0 +1,75 @@
+"""What a picture is to the data room, without TensorFlow: the size it is brought to, and bytes that can be read."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos": "lanczos3"}  # our names: TensorFlow's
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a picture is brought to the size of a network.
+
+    Args:
+        size: Height and width of the result, in pixels.
+        channels: 3 for RGB, 1 for grey, 4 for RGB with alpha.
+        crop: Share of the shorter side that is kept: that side goes to size / crop, then the centre is cut.
+            None squashes the whole picture into `size`.
+        interpolation: "bilinear", "bicubic" or "lanczos", always antialiased.
+
+    Raises:
+        ValueError: If a value lies outside what is named above.
+    """
+
+    size: tuple[int, int]
+    channels: int = 3
+    crop: float | None = 1.0
+    interpolation: str = "bilinear"
+
+    def __post_init__(self):
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"`size` must be (height, width), each at least 1. Received: size={self.size}")
+        if self.channels not in (1, 3, 4):
+            raise ValueError(f"`channels` must be 1, 3 or 4. Received: channels={self.channels}")
+        if self.crop is not None and not 0 < self.crop <= 1:
+            raise ValueError(f"`crop` must lie in (0, 1], or be None to squash. Received: crop={self.crop}")
+        if self.interpolation not in KERNELS:
+            raise ValueError(
+                f"`interpolation` must be one of {', '.join(KERNELS)}. Received: interpolation={self.interpolation!r}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of a prepared picture."""
+        return (*self.size, self.channels)
+
+
+def portable(data: bytes) -> bytes:
+    """The same picture in a form that `decode` reads: itself where possible, else its first frame as PNG."""
+    if graph_reads(data):
+        return data
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode.startswith("I;16"):  # Pillow's own conversion saturates
+            return encode_png((np.asarray(image, np.float32) / 257).round().astype(np.uint8))
+        return encode_png(np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB")))
+
+
+def graph_reads(data: bytes) -> bool:
+    """Whether `decode` reads these bytes itself; the first 32 are enough."""
+    if data[:3] == b"\xff\xd8\xff" or data[:4] in (b"\x89PNG", b"GIF8"):
+        return True
+    if data[:2] == b"BM":
+        return len(data) > 29 and int.from_bytes(data[28:30], "little") in (24, 32)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return not (data[12:16] == b"VP8X" and data[20] & 0x02)  # animated
+    return False
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) to the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,174 @@
+"""Manifest rows to batches: prepared once as uint8, then served in an order that can be made again."""
+
+import math
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.data import decode
+from zoo.data.pictures import Geometry, portable
+from zoo.data.scan import check
+from zoo.files import make_folder
+from zoo.progress import track
+
+MEMORY = 4 * 2**30  # bytes of prepared pictures, a split, beyond which they lie on disk
+
+
+def read(readers: Sequence[Callable[[], bytes]], geometry: Geometry, title: str) -> tuple[np.ndarray, dict[int, str]]:
+    """Decodes pictures in parallel.
+
+    Args:
+        readers: One function a picture, returning its bytes.
+        geometry: The size they are brought to.
+        title: What the progress bar says.
+
+    Returns:
+        uint8 (n, height, width, channels), in memory or memory-mapped, and why some rows could not be read; those
+        rows are black.
+    """
+    pixels = _room(len(readers), geometry.shape)
+    prepare = _compiled(geometry)
+    problems = {}
+
+    def fill(row):
+        data = b""
+        try:
+            data = readers[row]()
+            pixels[row] = prepare(data)
+        except (OSError, tf.errors.InvalidArgumentError) as error:
+            problems[row] = check(data)["reason"] or str(error).splitlines()[0]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in track(pool.map(fill, range(len(readers))), title, len(readers)):
+            pass
+    return pixels, problems
+
+
+def read_files(paths: Sequence[Path], geometry: Geometry) -> tuple[np.ndarray, dict[int, str]]:
+    """`read` for files on disk."""
+    return read([lambda path=path: portable(path.read_bytes()) for path in paths], geometry, "Reading pictures")
+
+
+def resized(images: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """uint8 pictures in memory, (n, h, w, channels), brought to a geometry; those that fit already stay as they are."""
+    images = _channels(images, geometry.channels)
+    if images.shape[1:] == geometry.shape and geometry.crop in (1.0, None):
+        return images
+    fit = tf.function(lambda image: decode.fit(image, geometry), input_signature=[tf.TensorSpec(images.shape[1:], tf.uint8)])
+    pixels = _room(len(images), geometry.shape)
+    for row, image in enumerate(track(images, "Resizing", len(images))):
+        pixels[row] = fit(image)
+    return pixels
+
+
+def order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The rows of one epoch, shuffled: a function of the seed and the epoch alone."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def in_order(split, batch_size: int, one_hot: bool = False) -> tf.data.Dataset:
+    """Row by row, the same each time."""
+    rows = np.arange(len(split))
+    batches = _batches(split, lambda: ((0, part) for part in _parts(rows, batch_size)), batch_size, one_hot=one_hot)
+    return _of_length(batches, len(split), batch_size)
+
+
+def shuffled(split, batch_size: int, *, policy=None, seed: int = 0) -> tf.data.Dataset:
+    """One epoch each time it is gone through, every time in its own order."""
+    epochs = iter(range(2**31))
+
+    def plan():
+        epoch = next(epochs)
+        return ((epoch, part) for part in _parts(order(len(split), seed, epoch), batch_size))
+
+    return _of_length(_batches(split, plan, batch_size, policy=policy), len(split), batch_size)
+
+
+def stream(split, batch_size: int, *, policy=None, seed: int = 0, epoch: int = 0, one_hot: bool = False) -> tf.data.Dataset:
+    """Epoch after epoch without end, from the one given: what `fit` gets with `steps_per_epoch`."""
+
+    def plan():
+        now = epoch
+        while True:
+            for part in _parts(order(len(split), seed, now), batch_size):
+                yield now, part
+            now += 1
+
+    return _batches(split, plan, batch_size, policy=policy, one_hot=one_hot)
+
+
+def steps(count: int, batch_size: int) -> int:
+    """Batches an epoch; the last one may be smaller."""
+    return math.ceil(count / batch_size)
+
+
+def _of_length(batches: tf.data.Dataset, count: int, batch_size: int) -> tf.data.Dataset:
+    """Says how many batches there are: a generator cannot, and Keras would warn that it ran out."""
+    return batches.apply(tf.data.experimental.assert_cardinality(steps(count, batch_size)))
+
+
+def _parts(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    return (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+
+
+def _batches(split, plan, batch_size: int, *, policy=None, one_hot: bool = False) -> tf.data.Dataset:
+    """Pictures and labels along a plan of (epoch, rows)."""
+    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise ValueError(f"`batch_size` must be a whole number of at least 1. Received: batch_size={batch_size}")
+    pixels, labels = split.pixels(), split.labels
+    targets = np.eye(len(split.class_names), dtype=np.float32)[labels] if one_hot else labels
+
+    def generate():
+        for epoch, rows in plan():
+            yield pixels[rows], targets[rows], np.stack([np.full(len(rows), epoch), rows], 1).astype(np.int64)
+
+    signature = (
+        tf.TensorSpec((None, *split.geometry.shape), tf.uint8),
+        tf.TensorSpec((None, *targets.shape[1:]), tf.as_dtype(targets.dtype)),
+        tf.TensorSpec((None, 2), tf.int64),
+    )
+    batches = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    if policy is None:
+        batches = batches.map(lambda images, labels, keys: (images, labels))
+    else:
+        batches = batches.map(lambda images, labels, keys: (policy(images, training=True, keys=keys), labels))
+    return batches.prefetch(2)
+
+
+@lru_cache(maxsize=8)
+def _compiled(geometry: Geometry):
+    """The decoder as a graph, traced once a geometry."""
+    return tf.function(
+        lambda data: decode.prepare(data, geometry), input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+    )
+
+
+def _channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Grey to RGB, RGB to grey; anything else must fit already."""
+    have = images.shape[-1]
+    if have == channels:
+        return images
+    if (have, channels) == (1, 3):
+        return np.repeat(images, 3, axis=-1)
+    if (have, channels) == (3, 1):
+        return decode.grey(images).numpy()
+    raise ValueError(f"Pictures with {have} channels cannot be brought to `channels`={channels}.")
+
+
+def _room(count: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """Space for prepared pictures: memory, or beyond `MEMORY` a file that goes with the array."""
+    if count * math.prod(shape) <= MEMORY:
+        return np.zeros((count, *shape), np.uint8)
+    folder = make_folder(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "menagerie")
+    handle, name = tempfile.mkstemp(suffix=".pixels", dir=folder)
+    os.close(handle)
+    pixels = np.memmap(name, np.uint8, "w+", shape=(count, *shape))
+    weakref.finalize(pixels, Path(name).unlink, missing_ok=True)
+    return pixels

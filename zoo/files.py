@@ -1,0 +1,87 @@
+"""Writing so that an interruption leaves the old file or the new one, never half of one."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a path beside `path` to write to, and renames it to `path` once it is written and on disk.
+
+    The temporary name keeps the suffix, since Keras reads the format from it. Where the block raises, the
+    temporary file goes and the old one stays.
+
+    Raises:
+        OSError: If the folder cannot be made or written; the message names the folder.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name.split('.')[0]}-{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Replaces the text of a file in one step."""
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, value) -> None:
+    """Replaces a JSON file in one step; NaN is refused, since other readers cannot read it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives an empty folder beside `path` to fill, and puts it in `path`'s place when the block ends well.
+
+    What stood at `path` goes only after the new folder is complete; where the block raises, it stays.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent))
+    os.chmod(temporary, 0o777 & ~_umask())  # mkdtemp makes folders that nobody else can read
+    try:
+        yield temporary
+        if path.exists():
+            old = path.with_name(f"{temporary.name}.old")
+            os.rename(path, old)
+            os.rename(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_folder(path: str | os.PathLike) -> Path:
+    """Makes a folder with its parents and checks that it can be written.
+
+    Raises:
+        OSError: If it cannot be made, is a file, or cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"The folder {path} cannot be made: {error.strerror}. Choose another place to write to.") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(f"The folder {path} cannot be written. Choose another place to write to.")
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

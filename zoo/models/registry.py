@@ -1,0 +1,160 @@
+"""From a row of the catalog to a model: what every network shares is put around its features here, once."""
+
+import importlib
+import inspect
+import operator
+import os
+
+import keras
+from keras import layers
+
+from zoo.models import settings
+from zoo.models import weights as weight_files
+from zoo.models.catalog import ModelInfo, WeightTag, info, near_miss
+
+_DEFAULT_NORMALIZATION = (127.5, 127.5**2)  # 0..255 to -1..1
+
+
+def create(
+    name: str,
+    *,
+    classes: int,
+    input_shape: tuple[int, int, int] | None = None,
+    weights: str | os.PathLike | None = None,
+    normalization: tuple | None = None,
+    dropout: float = 0.0,
+    l2: float = 0.0,
+    kernel_initializer="he_normal",
+    classifier_activation: str | None = "softmax",
+    **variant,
+) -> keras.Model:
+    """A flat functional classifier: raw pictures in, a probability for each class out.
+
+    Input shape: (batch, height, width, channels), pixels 0..255 of any dtype, called `image`.
+    Output shape: (batch, classes), float32 whatever the precision.
+
+    The first layer, `stem_normalize`, is the only normalisation there is. Layers are called `stem_*`, `stage<k>_*` and
+    `head_*`; networks of keras.applications keep Keras' names in between. What the weights came from is left on the
+    model as `zoo_weights`.
+
+    Args:
+        name: A model of `list_models()`; also the name of the Keras model.
+        classes: Number of classes, at least 2.
+        input_shape: (height, width, channels); height and width may be None for pictures of any size. By default what
+            the network was made for.
+        weights: None for fresh weights; "imagenet" for the model's best published weights; one of its tags
+            ("keras/mobilenet_v2"); or a file: `.weights.h5`, `.keras`, or an `.h5` file of keras.applications. The
+            classifier is replaced where `classes` differs; the first convolution is adapted to 1 or 4 channels.
+        normalization: (mean, variance) of the pixels in 0..255, numbers or one a channel. By default a tag's own, and
+            without a tag what takes 0..255 to -1..1.
+        dropout: Share of the pooled features dropped before `head_dense` in training.
+        l2: Weight of the squared kernels of all convolutions and dense layers in the loss; biases and batch
+            normalisation are left out.
+        kernel_initializer: For the kernels of all convolutions and dense layers: "he_normal" (He et al. 2015),
+            "glorot_uniform" (Glorot and Bengio 2010), or any other initialiser of Keras.
+        classifier_activation: "softmax", or None for logits.
+        **variant: What the network itself takes, such as `shortcut="projection"` of `resnet20`.
+
+    Raises:
+        ValueError: If an argument is out of its range, no model or tag has that name, the picture is smaller than the
+            network's smallest, or the weights do not fit.
+        FileNotFoundError: If a weight file is neither there nor can be fetched.
+
+    Example:
+        >>> create("resnet20", classes=10).output_shape
+        (None, 10)
+    """
+    row = info(name)
+    build, numbers = _builder(row, variant)
+    classes = _checked_classes(classes)
+    shape = _checked_shape(row, input_shape)
+    source = weight_files.find(row, weights, classes)
+    mean, variance = _normalization(source.tag if source else None, normalization, shape[-1])
+
+    image = keras.Input(shape, name="image")
+    # In float32 even where the rest computes in less: half precision would round the pixels' mean.
+    x = layers.Normalization(mean=mean, variance=variance, dtype="float32", name="stem_normalize")(image)
+    x = build(x, **numbers)
+    x = layers.GlobalAveragePooling2D(dtype="float32", name="head_pool")(x)
+    if dropout:
+        x = layers.Dropout(dropout, dtype="float32", name="head_dropout")(x)
+    x = layers.Dense(
+        classes, activation=classifier_activation, kernel_initializer="he_normal", dtype="float32", name="head_dense"
+    )(x)
+    model = keras.Model(image, x, name=name)
+
+    settings.initialize(model, kernel_initializer, draw="head_" if source else "")
+    settings.regularize(model, l2)
+    if source:
+        weight_files.load(model, source)
+    model.zoo_weights = source.name if source else None
+    return model
+
+
+def _builder(row: ModelInfo, variant):
+    """The row's function and all its numbers, the caller's included."""
+    module, function = row.builder.split(":")
+    build = getattr(importlib.import_module(module), function)
+    takes = [word for word in list(inspect.signature(build).parameters)[1:] if word not in row.numbers]
+    for word in variant:
+        if word not in takes:
+            what = f"It takes {', '.join(takes)}." if takes else "It takes none of its own."
+            raise ValueError(
+                f"Model {row.name!r} has no argument {word!r}. {near_miss(word, takes)} {what}".replace("  ", " ")
+            )
+    return build, {**row.numbers, **variant}
+
+
+def _checked_classes(classes):
+    if operator.index(classes) < 2:
+        raise ValueError(f"`classes` must be at least 2. Received: classes={classes}")
+    return operator.index(classes)
+
+
+def _checked_shape(row: ModelInfo, shape):
+    if shape is None:
+        return (row.image_size, row.image_size, row.channels)
+    if len(shape) != 3:
+        raise ValueError(f"`input_shape` must be (height, width, channels). Received: input_shape={shape}")
+    if shape[-1] not in (1, 3, 4):
+        raise ValueError(f"Pictures have 1, 3 or 4 channels. Received: input_shape={shape}")
+    if any(side is not None and side < row.smallest_size for side in shape[:2]):
+        raise ValueError(
+            f"Model {row.name!r} needs pictures of at least {row.smallest_size}x{row.smallest_size} pixels. "
+            f"Received: input_shape={shape}"
+        )
+    return tuple(shape)
+
+
+def _normalization(tag: WeightTag | None, given, channels):
+    """Mean and variance as numbers or lists, one a channel."""
+    if tag is not None:
+        if given is not None:
+            raise ValueError(
+                f"The weights {tag.name!r} bring their own normalisation; leave `normalization` out. Received: {given}"
+            )
+        mean, std = _for_channels(tag.mean, channels), _for_channels(tag.std, channels)
+        return mean, [value**2 for value in std]
+    try:
+        mean, variance = (_numbers(part, channels) for part in given or _DEFAULT_NORMALIZATION)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "`normalization` must be (mean, variance), each a number or one number a channel. "
+            f"Received: normalization={given} for {channels} channels"
+        ) from None
+    return mean, variance
+
+
+def _for_channels(values, channels):
+    """A statistic of three colours for other channels: one that is not red, green or blue gets their average."""
+    average = sum(values) / len(values)
+    return list(values) if channels == len(values) else [average] if channels == 1 else [*values, average]
+
+
+def _numbers(part, channels):
+    if not hasattr(part, "__len__"):
+        return float(part)
+    numbers = [float(value) for value in part]
+    if len(numbers) != channels:
+        raise ValueError
+    return numbers

@@ -1,0 +1,88 @@
+"""What `create` sets on all layers at once: how kernels start, and how they are held small."""
+
+from collections.abc import Callable
+
+import keras
+from keras import initializers, regularizers
+
+# Layer type -> its kernels: attribute of the variable, prefix of initialiser and regulariser. The first match counts.
+_KERNELS = (
+    (keras.layers.SeparableConv2D, (("depthwise_kernel", "depthwise"), ("pointwise_kernel", "pointwise"))),
+    (keras.layers.DepthwiseConv2D, (("kernel", "depthwise"),)),
+    ((keras.layers.Conv2D, keras.layers.Dense), (("kernel", "kernel"),)),
+)
+
+
+def kernels(layer: keras.Layer) -> list[tuple[keras.Variable, str]]:
+    """The kernels of a layer, each with the prefix under which the layer keeps its initialiser and regulariser."""
+    for types, names in _KERNELS:
+        if isinstance(layer, types):
+            return [(getattr(layer, attribute), prefix) for attribute, prefix in names]
+    return []
+
+
+def initialize(model: keras.Model, initializer, *, draw: str = ""):
+    """Gives every kernel the initialiser, and new values where it had another.
+
+    He et al. 2015, https://arxiv.org/abs/1502.01852, and Glorot and Bengio 2010 scale by the number of inputs that a
+    unit sees. Keras counts all channels for a depthwise kernel, which sees one; that is put right.
+
+    Args:
+        model: Built model.
+        initializer: Name or object. A seeded one is moved on by one a kernel, so that no two kernels start alike.
+        draw: Beginning of the names of the layers that get new values; the others are about to be loaded.
+    """
+    given = initializers.get(initializer)
+    number = 0
+    for layer in model.layers:
+        for kernel, prefix in kernels(layer):
+            wanted = _own_copy(given, number, depthwise=prefix == "depthwise")
+            number += 1
+            if _same(getattr(layer, f"{prefix}_initializer"), wanted):
+                continue
+            setattr(layer, f"{prefix}_initializer", wanted)
+            if layer.name.startswith(draw):
+                kernel.assign(wanted(kernel.shape, dtype=kernel.dtype))
+
+
+def regularize(model: keras.Model, l2: float):
+    """Adds `l2` times the sum of squares of every kernel to the loss.
+
+    Raises:
+        ValueError: If `l2` is negative.
+    """
+    if l2 < 0:
+        raise ValueError(f"`l2` must not be negative. Received: l2={l2}")
+    if not l2:
+        return
+    for layer in model.layers:
+        for kernel, prefix in kernels(layer):
+            regularizer = regularizers.L2(l2)
+            setattr(layer, f"{prefix}_regularizer", regularizer)  # what the config holds
+            kernel.regularizer = regularizer  # what acts
+
+
+def _own_copy(initializer, number, *, depthwise) -> Callable:
+    """An initialiser for one kernel: drawing anew, since one object gives the same values for the same shape."""
+    if not isinstance(initializer, initializers.Initializer):
+        return initializer
+    config = initializer.get_config()
+    if isinstance(config.get("seed"), int):
+        config["seed"] += number
+    if depthwise and isinstance(initializer, initializers.VarianceScaling):
+        return initializers.VarianceScaling(
+            scale=initializer.scale,
+            mode=initializer.mode,
+            distribution=initializer.distribution,
+            input_axes=(0, 1),  # kernel (h, w, channels, multiplier): a unit sees h * w values of one channel
+            output_axes=(0, 1, 3),
+            seed=config["seed"],
+        )
+    return type(initializer).from_config(config)
+
+
+def _same(one, other):
+    """Whether two initialisers draw from the same distribution and need no second draw."""
+    if not (isinstance(one, initializers.Initializer) and isinstance(other, initializers.Initializer)):
+        return one is other
+    return type(one) is type(other) and one.get_config() == other.get_config()

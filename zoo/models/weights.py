@@ -1,0 +1,257 @@
+"""From a tag or a file to the layers of a model. Every tensor is accounted for, nothing is unpickled."""
+
+import os
+import socket
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+
+from zoo.models.catalog import ModelInfo, WeightTag, find_tag
+
+HEAD = "head_dense"
+_READABLE = (".weights.h5", ".h5", ".keras")
+_REFUSED = (".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt")
+_KERAS_CLASSIFIER = "predictions"  # what keras.applications call the classifier of theirs
+_FETCH_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Source:
+    """A weight file on this machine.
+
+    Attributes:
+        path: Where it is.
+        tag: The published weights that it holds; None for a file of the caller's.
+        headless: Whether it may lack the classifier, as keras.applications' files do.
+    """
+
+    path: Path
+    tag: WeightTag | None = None
+    headless: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.tag.name if self.tag else str(self.path)
+
+
+def find(row: ModelInfo, weights: str | os.PathLike | None, classes: int) -> Source | None:
+    """The file that `weights` means for a model, fetched if need be; None for fresh weights.
+
+    Raises:
+        ValueError: If it is neither a tag of the model nor a kind of file that can be read.
+        FileNotFoundError: If the file is not there and cannot be fetched.
+    """
+    if weights is None:
+        return None
+    if not _is_path(weights):
+        return _published(find_tag(row.name, str(weights)), row, classes)
+    path = Path(weights).expanduser()
+    if path.name.endswith(_REFUSED):
+        raise ValueError(
+            f"{str(path)!r} looks like a pickle, which can run any code when it is opened, so it is not read. "
+            "Convert it to a `.weights.h5` file where you trust it."
+        )
+    if not path.name.endswith(_READABLE):
+        raise ValueError(f"Weights can be read from {', '.join(_READABLE)} files. Received: weights={str(weights)!r}")
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no weight file {str(path)!r}.")
+    return Source(path, headless=bool(row.boundaries))
+
+
+def load(model: keras.Model, source: Source):
+    """Puts the tensors of a file into the layers of the same names; the model is changed only if all of them fit.
+
+    A head for another number of classes is left as it is, and so is one that a file of keras.applications does not
+    hold. The first convolution of a file for colour pictures is adapted to 1 or 4 channels.
+
+    Raises:
+        ValueError: If the file cannot be read, or a tensor is missing, left over or of another shape.
+    """
+    with _open(source.path) as tensors:
+        if source.headless and _KERAS_CLASSIFIER in tensors:
+            tensors[HEAD] = tensors.pop(_KERAS_CLASSIFIER)
+        plan = _plan(model, tensors, source)
+        for variable, value in plan:
+            variable.assign(value)
+
+
+def cache_folder() -> Path:
+    """Where published weights are kept: Keras' own cache, $KERAS_HOME/models or ~/.keras/models."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home).expanduser() if home else Path.home() / ".keras") / "models"
+
+
+def _is_path(weights):
+    if isinstance(weights, os.PathLike) or weights.endswith((*_READABLE, *_REFUSED, ".safetensors")):
+        return True
+    return Path(weights).is_file()
+
+
+def _published(tag: WeightTag, row, classes):
+    if tag.classifier is not None and classes == row.classes:
+        try:
+            return Source(_fetch(tag, *tag.classifier), tag, headless=True)
+        except FileNotFoundError as missing:
+            if not (cache_folder() / tag.file).is_file():
+                raise
+            warnings.warn(f"{missing} The features of {tag.file!r} are used, under a new classifier.", stacklevel=4)
+    return Source(_fetch(tag, tag.file, tag.md5), tag, headless=True)
+
+
+def _fetch(tag: WeightTag, file, md5):
+    folder = cache_folder()
+    path = folder / file
+    if path.is_file():
+        return path
+    part = f"{file}.{os.getpid()}.part"  # takes its name only when it is whole
+    timeout = socket.getdefaulttimeout()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        socket.setdefaulttimeout(_FETCH_SECONDS)  # a network that swallows packets would hang for minutes
+        fetched = keras.utils.get_file(
+            part, f"{tag.url}/{file}", cache_dir=str(folder.parent), cache_subdir="models", file_hash=md5
+        )
+        os.replace(fetched, path)
+    except Exception as error:  # Keras wraps what went wrong in a bare Exception
+        raise FileNotFoundError(
+            f"The weights {tag.name!r} need the file {file!r}, which is not in {str(folder)!r} and could not be "
+            f"fetched from {tag.url} ({error}). Copy it there, pass another file (`weights=PATH`), or start from fresh "
+            "weights (`weights=None`)."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+        (folder / part).unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[dict[str, Sequence[h5py.Dataset]]]:
+    """The tensors of a file, not yet read: layer name -> its datasets in the order of the layer's variables."""
+    with ExitStack() as stack:
+        try:
+            content = path
+            if path.name.endswith(".keras"):
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                content = stack.enter_context(archive.open("model.weights.h5"))
+            file = stack.enter_context(h5py.File(content, "r"))
+            tensors = _legacy_tensors(file) if "layer_names" in file.attrs else _tensors(file, path)
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"The weight file {str(path)!r} is truncated or not what its name says ({error}). "
+                "Delete it, and fetch or save it again."
+            ) from error
+        yield tensors
+
+
+def _legacy_tensors(file):
+    """The layout of keras.applications' files: a group a layer, which lists its variables."""
+    layers = {}
+    for name in file.attrs["layer_names"]:
+        group = file[_text(name)]
+        variables = [_dataset(group, _text(variable)) for variable in group.attrs["weight_names"]]
+        if variables:
+            layers[_text(name)] = variables
+    return layers
+
+
+def _tensors(file, path):
+    """The layout of `.weights.h5` and `.keras`: groups called after classes; `vars` has the layer's name."""
+    layers = {}
+
+    def visit(place, group):
+        if not place.endswith("vars") or not isinstance(group, h5py.Group) or not len(group):
+            return
+        if "seed_generator" in place:  # the state of a random generator is no weight
+            return
+        name = group.attrs.get("name")
+        if name is None or name in layers:
+            raise ValueError(f"The weight file {str(path)!r} does not name its layers one by one, at {place!r}.")
+        layers[_text(name)] = [_dataset(group, str(i)) for i in range(len(group))]
+
+    if "layers" not in file:
+        raise ValueError(f"The weight file {str(path)!r} holds no layers; is it one that Keras saved?")
+    file["layers"].visititems(visit)
+    return layers
+
+
+def _dataset(group, name):
+    data = group[name]
+    if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
+        raise ValueError(
+            f"{data.name!r} in {group.file.filename!r} is not stored in the file itself, so it is not read."
+        )
+    return data
+
+
+def _text(name):
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _variables(model) -> dict[str, list]:
+    """Layer name -> its variables in the order in which Keras saves them."""
+    return {layer.name: layer.weights for layer in model.layers}
+
+
+def _plan(model, tensors: Mapping[str, Sequence[h5py.Dataset]], source: Source):
+    """Pairs of variable and value; raises before anything is assigned."""
+    layers = _variables(model)
+    first = next(name for name, variables in layers.items() if variables)
+    wrong, plan = [], []
+    for name, variables in layers.items():
+        found = tensors.get(name)
+        if found is None:
+            if variables and not (name == HEAD and source.headless):
+                wrong.append(f"layer {name!r} needs {_shapes(variables)}, and the file has no such layer")
+            continue
+        if _shapes(found) == _shapes(variables):
+            plan += [(variable, np.asarray(data)) for variable, data in zip(variables, found, strict=True)]
+        elif name == HEAD and _differ_in_classes_only(variables, found):
+            continue
+        elif name == first and _differ_in_channels_only(variables, found):
+            kernel = adapt_channels(np.asarray(found[0]), variables[0].shape[2])
+            plan += list(zip(variables, [kernel, *map(np.asarray, found[1:])], strict=True))
+        else:
+            wrong.append(f"layer {name!r} needs {_shapes(variables)}, the file holds {_shapes(found)}")
+    wrong += [
+        f"the file's layer {name!r}, {_shapes(tensors[name])}, has no place" for name in tensors if name not in layers
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(
+            f"The weights in {str(source.path)!r} do not fit model {model.name!r}: {'; '.join(wrong[:3])}{more}."
+        )
+    return plan
+
+
+def _shapes(variables):
+    return [tuple(variable.shape) for variable in variables]
+
+
+def _differ_in_classes_only(variables, found):
+    return [shape[:-1] for shape in _shapes(variables)] == [shape[:-1] for shape in _shapes(found)]
+
+
+def _differ_in_channels_only(variables, found):
+    ours, theirs = _shapes(variables), _shapes(found)
+    kernels_match = len(ours[0]) == len(theirs[0]) == 4 and ours[0][:2] + ours[0][3:] == theirs[0][:2] + theirs[0][3:]
+    return kernels_match and ours[1:] == theirs[1:] and theirs[0][2] == 3
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A kernel for three colours made fit for another number of channels, as timm does.
+
+    One channel gets the sum over the colours; more get the colours in turn, scaled to keep its size.
+
+    (h, w, 3, filters) -> (h, w, channels, filters)
+    """
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    turns = np.arange(channels) % kernel.shape[2]
+    return kernel[:, :, turns] * (kernel.shape[2] / channels)

@@ -1,0 +1,252 @@
+"""Recipe: every choice of a training, and the one table behind each "auto"."""
+
+import difflib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import augment
+from zoo.models.catalog import CATALOG
+
+AUTO = "auto"
+OPTIMIZERS = ("adamw", "adam", "sgd", "momentum", "rmsprop", "adagrad")
+CHOICES = {
+    "freeze": ("none", "small", "medium", "large"),
+    "augment": augment.POLICIES,
+    "optimizer": OPTIMIZERS,
+    "schedule": ("cosine", "constant"),
+    "class_weights": ("none", "balanced"),
+    "precision": ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64", "as given"),
+}
+RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "views": ("a whole number of at least 0", lambda value: isinstance(value, int) and value >= 0),
+    "learning_rate": ("a number above 0", lambda value: _number(value) and value > 0),
+    "epochs": ("a whole number of at least 1", lambda value: isinstance(value, int) and value >= 1),
+    "batch_size": ("a whole number of at least 1", lambda value: isinstance(value, int) and value >= 1),
+    "label_smoothing": ("a number in [0, 1)", lambda value: _number(value) and 0 <= value < 1),
+    "dropout": ("a number in [0, 1)", lambda value: _number(value) and 0 <= value < 1),
+    "l2": ("a number of at least 0", lambda value: _number(value) and value >= 0),
+    "seed": ("a whole number of at least 0", lambda value: isinstance(value, int) and value >= 0),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that was chosen for a training, by hand or by `TABLE`.
+
+    Every field may be "auto"; a recipe that came out of `fine_tune` holds no "auto" any more, and does the
+    same again when it is handed back.
+
+    Args:
+        model: Name of the network.
+        weights: Weight tag, "imagenet", a file, or None for none.
+        image_size: (height, width) in pixels, or one number for both.
+        freeze: Amount that is held still: "none", "small", "medium" or "large".
+        augment: Name of an augmentation policy.
+        views: Augmented versions of each picture that are kept with a frozen part; 0 for none.
+        optimizer: One of `OPTIMIZERS`.
+        learning_rate: Rate of the head or, from scratch, of everything; a whole pre-trained network gets a tenth.
+        schedule: "cosine" or "constant".
+        epochs: Total over all phases.
+        batch_size: Pictures a step.
+        label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
+        class_weights: "balanced" weighs each class by the inverse of its share; "none".
+        dropout: Rate before the last layer.
+        l2: Factor of the squared kernels in the loss.
+        precision: Keras dtype policy.
+        seed: Decides initial weights, dropout and the order of pictures.
+        reasons: Why each field is what it is.
+
+    Raises:
+        ValueError: If a field is out of range.
+    """
+
+    model: str = AUTO
+    weights: str | None = AUTO
+    image_size: tuple[int, int] | int | str = AUTO
+    freeze: str = AUTO
+    augment: str = AUTO
+    views: int | str = AUTO
+    optimizer: str = AUTO
+    learning_rate: float | str = AUTO
+    schedule: str = AUTO
+    epochs: int | str = AUTO
+    batch_size: int | str = AUTO
+    label_smoothing: float | str = AUTO
+    class_weights: str = AUTO
+    dropout: float | str = AUTO
+    l2: float | str = AUTO
+    precision: str = AUTO
+    seed: int | str = AUTO
+    reasons: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self):
+        for name, options in CHOICES.items():
+            value = getattr(self, name)
+            if value != AUTO and value not in options:
+                raise ValueError(f"`{name}` must be one of {', '.join(options)}, or auto. Received: {name}={value!r}")
+        for name, (wanted, fits) in RANGES.items():
+            value = getattr(self, name)
+            if value != AUTO and (isinstance(value, bool) or not fits(value)):
+                raise ValueError(f"`{name}` must be {wanted}, or auto. Received: {name}={value!r}")
+        if isinstance(self.image_size, list):
+            object.__setattr__(self, "image_size", tuple(self.image_size))
+
+    def with_fields(self, given: Mapping[str, Any]) -> "Recipe":
+        """A copy with some fields set by hand.
+
+        Raises:
+            TypeError: If there is no such field; the message names the nearest.
+        """
+        known = [item.name for item in fields(self) if item.name != "reasons"]
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"Did you mean `{near[0]}`?" if near else f"There are: {', '.join(known)}."
+                raise TypeError(f"A recipe has no field `{name}`. {hint}")
+        reasons = {name: reason for name, reason in self.reasons.items() if name not in given}
+        return replace(self, **given, reasons=reasons)
+
+    def to_dict(self) -> dict:
+        """Plain values, with the reasons under "reasons"."""
+        return {**asdict(self), "reasons": dict(self.reasons)}
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Recipe":
+        """A recipe from a run's `recipe.json`.
+
+        Raises:
+            ValueError: If the file holds something else.
+        """
+        try:
+            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+        except (TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} holds no recipe: {error}") from None
+
+    def __str__(self):
+        names = [item.name for item in fields(self) if item.name != "reasons"]
+        rows = [(name, _show(getattr(self, name)), self.reasons.get(name, "")) for name in names]
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        return "\n".join(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {reason}".rstrip() for name, value, reason in rows)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the table looks at.
+
+    Args:
+        pictures: Training pictures.
+        classes: Number of classes.
+        per_class: Training pictures a class, on average.
+        unevenness: Training pictures of the largest class by those of the smallest.
+        side: Median shorter side of the pictures, in pixels.
+        image_size: The user's wish, or None.
+        precision: What suits the device, and why.
+        own_model: The model was handed over built.
+    """
+
+    pictures: int
+    classes: int
+    per_class: float
+    unevenness: float
+    side: int
+    image_size: tuple[int, int] | None
+    precision: tuple[str, str]
+    own_model: bool = False
+
+
+def _always(facts: Facts, recipe: Recipe) -> bool:
+    return True
+
+
+def _pretrained(facts: Facts, recipe: Recipe) -> bool:
+    return recipe.weights is not None
+
+
+def _tagged(facts: Facts, recipe: Recipe) -> bool:
+    return recipe.model in CATALOG and bool(CATALOG[recipe.model].weights)
+
+
+def _own(facts: Facts, recipe: Recipe) -> bool:
+    return facts.own_model
+
+
+def _scratch(facts: Facts, recipe: Recipe) -> bool:
+    return recipe.weights is None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of the table: where `when` holds, `field` becomes `value`, because of `why`.
+
+    `value` and `why` may be functions of (facts, recipe so far); `why` may name facts in braces.
+    """
+
+    field: str
+    when: Callable[[Facts, Recipe], bool]
+    value: Any
+    why: Any
+
+
+# The first rule of a field whose condition holds decides. Fields are settled from top to bottom, so a rule may look at
+# the fields above its own.
+# fmt: off
+TABLE = tuple(Rule(*row) for row in (
+    ("model", lambda f, r: f.side <= 64, "resnet20", "pictures of {side} px need no larger network"),
+    ("model", _always, "mobilenet_v2", "small, quick and pre-trained"),
+    ("weights", _tagged, lambda f, r: CATALOG[r.model].weights[0].name, "the best public weights of {model}"),
+    ("weights", _always, None, "{model} has no public weights here: from scratch"),
+    ("image_size", lambda f, r: f.image_size is not None, lambda f, r: f.image_size, "asked for with the data"),
+    ("image_size", _always, lambda f, r: CATALOG[r.model].image_size, "what {model} was made for"),
+    ("freeze", _scratch, "none", "there are no learned weights to keep"),
+    ("freeze", lambda f, r: f.per_class < 200, "large", "{per_class:.0f} training pictures a class, fewer than 200"),
+    ("freeze", lambda f, r: f.per_class < 1000, "medium", "{per_class:.0f} training pictures a class, 200 to 1,000"),
+    ("freeze", _always, "small", "{per_class:.0f} training pictures a class, 1,000 or more"),
+    ("augment", _always, "none", "no other policy is there to choose"),
+    ("views", _always, 0, "nothing is augmented"),
+    ("optimizer", _always, "adamw", "does well untuned (Loshchilov and Hutter 2019)"),
+    ("learning_rate", _always, 1e-3, "the usual rate of Adam; below the head, pre-trained weights get a tenth"),
+    ("schedule", _always, "cosine", "ends on small steps"),
+    ("epochs", _pretrained, 20, "pre-trained networks settle early; the dev set watches"),
+    ("epochs", lambda f, r: f.pictures < 5000, 60, "from scratch on {pictures} pictures; the dev set watches"),
+    ("epochs", _always, 30, "from scratch on {pictures} pictures; the dev set watches"),
+    ("batch_size", lambda f, r: f.pictures < 5000, 32, "many steps an epoch for {pictures} pictures"),
+    ("batch_size", _always, 128, "{pictures} pictures give steps enough"),
+    ("label_smoothing", lambda f, r: _scratch(f, r) and f.classes >= 100, 0.1, "from scratch with {classes} classes"),
+    ("label_smoothing", _always, 0.0, "probabilities keep their meaning"),
+    ("class_weights", lambda f, r: f.unevenness > 1.5, "balanced", "the largest class is {unevenness:.1f} times the smallest"),
+    ("class_weights", _always, "none", "the largest class is {unevenness:.1f} times the smallest"),
+    ("dropout", _own, 0.0, "a model handed over keeps its head"),
+    ("dropout", _always, 0.2, "before the last layer, against overfitting"),
+    ("l2", _always, 0.0, "weight decay is the optimizer's"),
+    ("precision", _own, "as given", "a model handed over keeps its precision"),
+    ("precision", _always, lambda f, r: f.precision[0], lambda f, r: f.precision[1]),
+    ("seed", _always, 0, "fixed, so that the run can be made again"),
+))
+# fmt: on
+
+
+def resolve(recipe: Recipe, facts: Facts) -> Recipe:
+    """Replaces every "auto" by the table's value, and notes the reason for each field."""
+    chosen = {item.name: getattr(recipe, item.name) for item in fields(recipe) if item.name != "reasons"}
+    reasons = {name: recipe.reasons.get(name, "given") for name, value in chosen.items() if value != AUTO}
+    for rule in TABLE:
+        if getattr(recipe, rule.field) == AUTO and rule.when(facts, recipe):
+            value = rule.value(facts, recipe) if callable(rule.value) else rule.value
+            why = rule.why(facts, recipe) if callable(rule.why) else rule.why
+            reasons[rule.field] = why.format(model=recipe.model, **asdict(facts))
+            recipe = replace(recipe, **{rule.field: value})
+    size = recipe.image_size
+    recipe = replace(recipe, image_size=(size, size) if isinstance(size, int) else size)
+    return replace(recipe, reasons={name: reasons[name] for name in chosen})
+
+
+def _number(value) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _show(value) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,186 @@
+"""Run: one training with its folder, which holds everything about it."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from zoo.data.load import Data, read_manifest, restore
+from zoo.data.pictures import Geometry
+from zoo.data.scan import picture_paths
+from zoo.data.sources import arrays
+from zoo.evaluation.predictions import Evaluation, evaluate
+from zoo.files import write_json, write_text, writing
+from zoo.models.outputs import checked_probabilities, prediction_table
+from zoo.training.recipe import Recipe
+
+RECIPE, DATA, ENVIRONMENT, MANIFEST = "recipe.json", "data.json", "environment.json", "manifest.csv"
+MODEL, HISTORY = "model.keras", "history.csv"  # the history is written last: where it stands, the run is whole
+
+
+class Run:
+    """One training, finished.
+
+    Attributes:
+        model: The network with the weights of its best epoch.
+        recipe: Every choice, with its reason.
+        history: Metric name to a value an epoch, over all phases; `val_` stands for the dev set.
+        data: The data, at the size and crop that the network got.
+        directory: The run's folder.
+    """
+
+    def __init__(self, model: keras.Model, recipe: Recipe, history: dict[str, list[float]], data: Data, directory: Path):
+        self.model = model
+        self.recipe = recipe
+        self.history = history
+        self.data = data
+        self.directory = directory
+
+    @property
+    def class_names(self) -> list[str]:
+        """Labels in the order of the network's outputs."""
+        return self.data.class_names
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, from 1, whose weights the model has; the last one where there was no dev set."""
+        return best_epoch(self.history) + 1
+
+    def evaluate(self, split: str = "test") -> Evaluation:
+        """Figures and a row a picture for "test", "dev" or "train", also written to the folder `evaluation`.
+
+        Raises:
+            ValueError: If there is no such split, or it is empty.
+        """
+        if split not in ("train", "dev", "test"):
+            raise ValueError(f'`split` must be "train", "dev" or "test". Received: split={split!r}')
+        chosen = getattr(self.data, split)
+        if len(chosen) == 0:
+            filled = [name for name in ("train", "dev", "test") if len(getattr(self.data, name))]
+            raise ValueError(f"This run has no {split} pictures. It has: {', '.join(filled)}.")
+        evaluation = evaluate(self.model, chosen)
+        evaluation.save(self.directory / "evaluation")
+        return evaluation
+
+    def predict(self, pictures) -> pd.DataFrame:
+        """Label and probability a picture.
+
+        Args:
+            pictures: A file, a list of files, a folder, or an array (n, height, width[, channels]) with pixels 0..255.
+
+        Returns:
+            Columns path, label, probability; a picture that cannot be read has an empty label, NaN, and its problem.
+
+        Raises:
+            FileNotFoundError: If a file does not exist.
+        """
+        from zoo.data import pipeline
+
+        geometry: Geometry = self.data.geometry
+        if isinstance(pictures, np.ndarray):
+            pixels = pipeline.resized(arrays(pictures, np.zeros(len(pictures), int))[0].images, geometry)
+            names, problems = [str(row) for row in range(len(pixels))], {}
+        else:
+            paths = picture_paths(pictures)
+            pixels, problems = pipeline.read_files(paths, geometry)
+            names = [str(path) for path in paths]
+        found = checked_probabilities(self.model, self.model.predict(pixels, batch_size=32, verbose=0))
+        found[list(problems)] = np.nan
+        return prediction_table(names, found, self.class_names, [problems.get(row, "") for row in range(len(names))])
+
+    def export(self, directory: str | os.PathLike | None = None, formats: Sequence[str] = ("saved_model",)) -> Path:
+        """Writes a SavedModel that takes picture files, and proves in a fresh process that it answers as the model does.
+
+        Args:
+            directory: Where to; by default the folder `export` of the run.
+            formats: What to write.
+
+        Raises:
+            ValueError: If the folder holds something else, or the export answers differently.
+        """
+        from zoo.export.saved_model import export
+
+        splits = (self.data.test, self.data.dev, self.data.train)
+        samples = next(split for split in splits if len(split)).samples(32)
+        return export(
+            self.model,
+            self.directory / "export" if directory is None else directory,
+            class_names=self.class_names,
+            image_size=self.data.geometry.size,
+            preprocessing={"crop": self.data.crop, "interpolation": self.data.interpolation},
+            samples=samples,
+            formats=formats,
+        )
+
+    def __repr__(self):
+        figures = [f"{name} {values[self.best_epoch - 1]:.4f}" for name, values in self.history.items()]
+        return f"<Run {self.directory}: {self.recipe.model}, epoch {self.best_epoch} of {epochs(self.history)}, {', '.join(figures)}>"
+
+
+def best_epoch(history: Mapping[str, Sequence[float]]) -> int:
+    """The epoch, from 0, with the lowest finite loss on the dev set, or the last one."""
+    losses = np.array(history.get("val_loss", ()), float)
+    if not np.isfinite(losses).any():
+        return epochs(history) - 1
+    return int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))
+
+
+def epochs(history: Mapping[str, Sequence[float]]) -> int:
+    """How many epochs a history holds."""
+    return len(next(iter(history.values()), ()))
+
+
+def finished(directory: Path) -> bool:
+    """Whether a folder holds a whole run."""
+    return (directory / HISTORY).exists()
+
+
+def begun(directory: Path) -> bool:
+    """Whether a folder holds a run, whole or not."""
+    return (directory / RECIPE).exists()
+
+
+def write_start(directory: Path, recipe: Recipe, data: Data, environment: dict) -> None:
+    """What is known before the first step: the recipe, the data, the machine."""
+    write_json(directory / RECIPE, recipe.to_dict())
+    write_json(directory / DATA, data.describe())
+    write_json(directory / ENVIRONMENT, environment)
+    with writing(directory / MANIFEST) as temporary:
+        data.manifest.to_csv(temporary)
+
+
+def write_end(directory: Path, model: keras.Model, history: dict[str, list[float]]) -> None:
+    """The network of the best epoch, then the history."""
+    with writing(directory / MODEL) as temporary:
+        model.save(temporary)
+    table = pd.DataFrame({"epoch": range(1, epochs(history) + 1), **history})
+    write_text(directory / HISTORY, table.to_csv(index=False))
+
+
+def load_run(directory: str | os.PathLike, data=None) -> Run:
+    """A finished run from its folder.
+
+    Args:
+        directory: The run's folder.
+        data: Needed only where the pictures cannot be found again: a Data of the same pictures where they were arrays,
+            the new folder where they were moved.
+
+    Raises:
+        FileNotFoundError: If the folder holds no run, or one that is not finished, or its pictures are gone.
+        ValueError: If `data` holds other pictures.
+    """
+    folder = Path(directory)
+    missing = [name for name in (RECIPE, DATA, MANIFEST, MODEL, HISTORY) if not (folder / name).exists()]
+    if not begun(folder):
+        raise FileNotFoundError(f"{folder} holds no run: there is no {RECIPE} in it.")
+    if missing:
+        raise FileNotFoundError(f"The run in {folder} is not whole: {', '.join(missing)} missing. Train it again.")
+    description = json.loads((folder / DATA).read_text(encoding="utf-8"))
+    restored = restore(description, read_manifest(folder / MANIFEST), data)
+    history = pd.read_csv(folder / HISTORY).drop(columns="epoch")
+    model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
+    return Run(model, Recipe.load(folder / RECIPE), {str(k): v.tolist() for k, v in history.items()}, restored, folder)

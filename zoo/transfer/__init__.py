@@ -1,0 +1,1 @@
+"""Reusing what a network has learned: which stages train, and which stand still."""
