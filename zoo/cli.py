@@ -75,6 +75,7 @@ def train(
         from zoo.models.catalog import info
 
         info(model)
+    _load_keras()
     import zoo
 
     data = zoo.load_data(source, image_size=image_size, seed=seed)
@@ -92,6 +93,7 @@ def evaluate(
     data: Annotated[Optional[str], typer.Option(help="Where the pictures are, if they were moved.")] = None,  # noqa: UP045
 ) -> None:
     """Figures of a run on one of its splits, and a row a picture in the run's folder."""
+    _load_keras()
     import zoo
 
     evaluation = zoo.load_run(directory, data).evaluate(split)
@@ -112,6 +114,7 @@ def export(
     """Write a SavedModel that takes picture files, proven to answer as the model does."""
     import json
 
+    _load_keras()
     import zoo
 
     target = zoo.load_run(directory, data).export(out, formats=(format,))
@@ -127,6 +130,7 @@ def predict(
     csv: Annotated[Optional[Path], typer.Option(help="Write the table to this file instead.")] = None,  # noqa: UP045
 ) -> None:
     """Label and probability of each picture, from the SavedModel alone."""
+    _load_keras()
     from zoo.export.saved_model import load_export
 
     table = load_export(export).predict(images)
@@ -143,7 +147,6 @@ def predict(
 
 def main() -> None:
     """Runs the command; what the user can mend ends in one line and exit code 2, never in a traceback."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets with hardware advice otherwise
     try:
         app()
     except (ValueError, TypeError, OSError) as error:
@@ -154,6 +157,26 @@ def main() -> None:
         with tempfile.NamedTemporaryFile("w", prefix="zoo-", suffix=".log", delete=False) as log:
             traceback.print_exc(file=log)
         _stop(f"This is a fault of the program: {type(error).__name__}. What is known of it is in {log.name}.", 1)
+
+
+def _proof(proof: dict) -> str:
+    """What a verification found, in a phrase."""
+    largest = max(value for batches in proof["max_difference"].values() for value in batches.values())
+    return f"largest difference {largest:.1e} of {proof['tolerance']:.0e} allowed on {proof['samples']} pictures"
+
+
+def _load_keras() -> None:
+    """Imports Keras without TensorFlow's greetings, which it writes to the process' error output past Python."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    with open(os.devnull, "w") as nowhere:
+        errors = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+        finally:
+            os.dup2(errors, 2)
+            os.close(errors)
 
 
 def _stop(message: str, code: int) -> None:
@@ -173,4 +196,6 @@ def _aligned(rows: list[tuple]) -> str:
     """Rows of text in columns."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )

@@ -75,7 +75,9 @@ def make_folder(path: str | os.PathLike) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"The folder {path} cannot be made: {error.strerror}. Choose another place to write to.") from None
+        raise OSError(
+            f"The folder {path} cannot be made: {error.strerror}. Choose another place to write to."
+        ) from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise PermissionError(f"The folder {path} cannot be written. Choose another place to write to.")
     return path

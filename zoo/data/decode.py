@@ -53,13 +53,13 @@ def decode(data, channels: int = 3):
     head = _Header(data)
     kind = tf.case(
         [
-            (head.starts(b"\xff\xd8\xff"), lambda: 0),
-            (head.starts(b"\x89PNG"), lambda: 1),
-            (head.starts(b"GIF8"), lambda: 2),
-            (head.starts(b"BM"), lambda: 3),
-            (head.starts(b"RIFF") & head.starts(b"WEBP", at=8), lambda: 4),
+            (head.starts(b"\xff\xd8\xff"), lambda: tf.constant(0)),
+            (head.starts(b"\x89PNG"), lambda: tf.constant(1)),
+            (head.starts(b"GIF8"), lambda: tf.constant(2)),
+            (head.starts(b"BM"), lambda: tf.constant(3)),
+            (head.starts(b"RIFF") & head.starts(b"WEBP", at=8), lambda: tf.constant(4)),
         ],
-        default=lambda: 5,
+        default=lambda: tf.constant(5),
     )
     plain = _plain if channels == 3 else (_opaque if channels == 4 else grey)
     layered = {1: lambda rgba: grey(_on_white(rgba)), 3: _on_white, 4: _plain}[channels]

@@ -135,14 +135,17 @@ class Data:
             ValueError: If no image size has been chosen yet.
         """
         if self.image_size is None:
-            raise ValueError("No image size is set. Give load_data an image_size, or use data.configured(image_size=...).")
+            raise ValueError(
+                "No image size is set. Give load_data an image_size, or use data.configured(image_size=...)."
+            )
         return Geometry(self.image_size, self.channels, self.crop, self.interpolation)
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of every usable picture's content, label and split; names and places do not count."""
-        rows = self.manifest.usable[["split", "label", "sha256"]].sort_values(["split", "label", "sha256"])
-        return hashlib.sha256(json.dumps([self.class_names, rows.values.tolist()]).encode()).hexdigest()[:16]
+        usable = self.manifest.usable
+        rows = sorted(zip(usable.split, usable.label, usable.sha256, strict=True))
+        return hashlib.sha256(json.dumps([self.class_names, rows]).encode()).hexdigest()[:16]
 
     def summary(self) -> str:
         """Classes by splits, what was left out, and what stands in two splits at once."""
@@ -202,6 +205,15 @@ class Split:
 
     def __len__(self):
         return len(self._rows)
+
+    def configured(self, **changes) -> "Split":
+        """The same pictures for another `image_size`, `crop` or `interpolation`, as `Data.configured` gives them."""
+        return getattr(self._data.configured(**changes), self.name)
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width), or None until a model decides."""
+        return self._data.image_size
 
     @property
     def geometry(self) -> Geometry:
@@ -314,7 +326,9 @@ def restore(description: dict, manifest: pd.DataFrame, data=None) -> Data:
         return data.configured(**shape)
     kind, path = description["source"]["kind"], description["source"].get("path")
     if kind == "arrays":
-        raise ValueError("The run was made from arrays, which are not stored with it. Hand them over: data=load_data((x, y)).")
+        raise ValueError(
+            "The run was made from arrays, which are not stored with it. Hand them over: data=load_data((x, y))."
+        )
     if kind == "digits":
         source = digits()[0]
     else:
@@ -324,13 +338,15 @@ def restore(description: dict, manifest: pd.DataFrame, data=None) -> Data:
                 f"The pictures of the run are no longer in {source.root}. Say where they are now: data=FOLDER."
             )
     table = manifest.fillna({"split": "", "reason": "", "format": ""})
-    return Data(source, Manifest(table), channels=description["channels"], **{**shape, "image_size": _size(shape["image_size"])})
+    return Data(
+        source, Manifest(table), channels=description["channels"], **{**shape, "image_size": _size(shape["image_size"])}
+    )
 
 
 def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
     """A manifest written by `Manifest.to_csv`, labels as text whatever they look like."""
-    text = {"path": str, "label": str, "split": str, "reason": str, "format": str, "sha256": str}
-    return pd.read_csv(path, dtype=text, keep_default_na=False)
+    numbers = {name: int for name in ("width", "height", "bytes")}
+    return pd.read_csv(path, dtype=str, keep_default_na=False).astype(numbers)
 
 
 def _size(image_size) -> tuple[int, int] | None:
@@ -348,10 +364,12 @@ def _splits(usable: pd.DataFrame, shares, group, seed: int) -> pd.Series:
     if not given.any():
         return assign(usable, shares, group=group, seed=seed)
     if not given.all():
-        raise ValueError(f"Some rows have a split and {int((given == '').sum())} have none. Give it for all or for none.")
+        raise ValueError(
+            f"Some rows have a split and {int((given == '').sum())} have none. Give it for all or for none."
+        )
     if (given == "dev").any() or shares[1] == 0:
         return given
-    train = usable[given == "train"]
+    train = usable.loc[given == "train"]
     both = shares[0] + shares[1]
     cut = assign(train, (shares[0] / both, shares[1] / both, 0.0), group=group, seed=seed)
     return given.where(given != "train", cut.reindex(given.index))

@@ -38,12 +38,12 @@ def read(readers: Sequence[Callable[[], bytes]], geometry: Geometry, title: str)
     problems = {}
 
     def fill(row):
-        data = b""
         try:
-            data = readers[row]()
-            pixels[row] = prepare(data)
-        except (OSError, tf.errors.InvalidArgumentError) as error:
-            problems[row] = check(data)["reason"] or str(error).splitlines()[0]
+            pixels[row] = prepare(readers[row]())
+        except OSError as error:
+            problems[row] = error.strerror or str(error)
+        except tf.errors.InvalidArgumentError as error:
+            problems[row] = str(error.message).splitlines()[0]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in track(pool.map(fill, range(len(readers))), title, len(readers)):
@@ -52,8 +52,15 @@ def read(readers: Sequence[Callable[[], bytes]], geometry: Geometry, title: str)
 
 
 def read_files(paths: Sequence[Path], geometry: Geometry) -> tuple[np.ndarray, dict[int, str]]:
-    """`read` for files on disk."""
-    return read([lambda path=path: portable(path.read_bytes()) for path in paths], geometry, "Reading pictures")
+    """`read` for files that nobody has looked at yet."""
+
+    def whole(path):
+        data = path.read_bytes()
+        if reason := check(data)["reason"]:
+            raise OSError(reason)
+        return portable(data)
+
+    return read([lambda path=path: whole(path) for path in paths], geometry, "Reading pictures")
 
 
 def resized(images: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -61,7 +68,9 @@ def resized(images: np.ndarray, geometry: Geometry) -> np.ndarray:
     images = _channels(images, geometry.channels)
     if images.shape[1:] == geometry.shape and geometry.crop in (1.0, None):
         return images
-    fit = tf.function(lambda image: decode.fit(image, geometry), input_signature=[tf.TensorSpec(images.shape[1:], tf.uint8)])
+    fit = tf.function(
+        lambda image: decode.fit(image, geometry), input_signature=[tf.TensorSpec(images.shape[1:], tf.uint8)]
+    )
     pixels = _room(len(images), geometry.shape)
     for row, image in enumerate(track(images, "Resizing", len(images))):
         pixels[row] = fit(image)
@@ -91,7 +100,9 @@ def shuffled(split, batch_size: int, *, policy=None, seed: int = 0) -> tf.data.D
     return _of_length(_batches(split, plan, batch_size, policy=policy), len(split), batch_size)
 
 
-def stream(split, batch_size: int, *, policy=None, seed: int = 0, epoch: int = 0, one_hot: bool = False) -> tf.data.Dataset:
+def stream(
+    split, batch_size: int, *, policy=None, seed: int = 0, epoch: int = 0, one_hot: bool = False
+) -> tf.data.Dataset:
     """Epoch after epoch without end, from the one given: what `fit` gets with `steps_per_epoch`."""
 
     def plan():

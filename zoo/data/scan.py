@@ -30,7 +30,8 @@ class Manifest:
 
     Args:
         table: Columns path (relative to the source), label, split ("" where the source gives none), status
-            ("usable", "unreadable", "not a picture", "too large"), reason, format, width, height (pixels), bytes, sha256.
+            ("usable", "unreadable", "not a picture", "too large"), reason, format, width and height in pixels, bytes,
+            sha256.
         hidden: How many hidden files and folders were passed over.
         empty: Class folders without a single file.
     """
@@ -42,16 +43,20 @@ class Manifest:
     @property
     def usable(self) -> pd.DataFrame:
         """The rows that can be trained on."""
-        return self.table[self.table.status == "usable"]
+        return self.table.loc[self.table.status == "usable"]
 
     @property
     def troubles(self) -> pd.DataFrame:
         """The rows that cannot."""
-        return self.table[self.table.status != "usable"]
+        return self.table.loc[self.table.status != "usable"]
 
     def trouble_lines(self) -> list[str]:
         """One line a trouble, for people."""
-        lines = [f"{row.path}: {row.status} ({row.reason})" for row in self.troubles.itertuples()]
+        rows = self.troubles
+        lines = [
+            f"{path}: {status} ({reason})"
+            for path, status, reason in zip(rows.path, rows.status, rows.reason, strict=True)
+        ]
         lines += [f"{name}: class folder without a picture" for name in self.empty]
         if self.hidden:
             lines.append(f"{self.hidden} hidden files or folders passed over")

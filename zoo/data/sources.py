@@ -11,7 +11,15 @@ import pandas as pd
 from zoo.data.pictures import encode_png, portable
 from zoo.data.scan import COLUMNS, Manifest, inspect, scan
 
-SPLIT_WORDS = {"train": "train", "val": "dev", "valid": "dev", "validation": "dev", "dev": "dev", "test": "test", "": ""}
+SPLIT_WORDS = {
+    "train": "train",
+    "val": "dev",
+    "valid": "dev",
+    "validation": "dev",
+    "dev": "dev",
+    "test": "test",
+    "": "",
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ def open_source(source) -> tuple[Source, Manifest]:
         return arrays(*source)
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
-            "`source` must be a folder, a CSV file, a DataFrame, a pair (images, labels) or \"digits\". "
+            '`source` must be a folder, a CSV file, a DataFrame, a pair (images, labels) or "digits". '
             f"Received: {type(source).__name__}"
         )
     if source == "digits":
@@ -139,7 +147,7 @@ def arrays(images, labels) -> tuple[Arrays, Manifest]:
             "split": "",
             **facts,
             "bytes": image.nbytes,
-            "sha256": hashlib.sha256(np.ascontiguousarray(image)).hexdigest(),
+            "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
         }
         for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))
     ]
@@ -170,9 +178,8 @@ def _table(table: pd.DataFrame, root: Path, name: str) -> tuple[Files, Manifest]
                 f"Received: columns {', '.join(map(str, table.columns))}"
             )
     rows = []
-    for path, label, split in zip(
-        table.path, table.label, table.get("split", pd.Series("", index=table.index)), strict=True
-    ):
+    splits = table["split"] if "split" in table.columns else [""] * len(table)
+    for path, label, split in zip(table["path"], table["label"], splits, strict=True):
         if str(split).lower() not in SPLIT_WORDS:
             raise ValueError(f"Column split of {name} may say train, dev or test. Received: {split!r} for {path}")
         relative = os.path.relpath(root / str(path), root)

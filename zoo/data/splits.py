@@ -51,20 +51,20 @@ def assign(table: pd.DataFrame, shares, *, group: str | Callable | None, seed: i
     groups["rank"] = [hashlib.sha256(f"{seed}:{name}".encode()).hexdigest() for name in groups.index]
     chosen = {}
     for label, members in groups.sort_values("rank").groupby("label", sort=True):
-        chosen |= _share_out(str(label), members, shares)
+        chosen |= _share_out(str(label), dict(zip(members.index, members["size"], strict=True)), shares)
     return rows.group.map(chosen)
 
 
-def _share_out(label: str, members: pd.DataFrame, shares) -> dict[str, str]:
-    """A split for each group of one class, in the order given: first test, then dev, the rest is for training."""
+def _share_out(label: str, members: dict[str, int], shares) -> dict[str, str]:
+    """A split for each group (name to size) of one class, in the order given: test, then dev, the rest for training."""
     wanted = [name for name, share in zip(NAMES, shares, strict=True) if share > 0]
     if len(members) < len(wanted):
         raise ValueError(
             f"Class '{label}' has {len(members)} different pictures, too few to be shared out to "
             f"{', '.join(wanted)}. Add pictures, leave the class out, or ask for fewer splits."
         )
-    total = int(members["size"].sum())
-    chosen, queue = {}, list(members["size"].items())
+    total = sum(members.values())
+    chosen, queue = {}, list(members.items())
     for name, later in (("test", 1 + (shares[1] > 0)), ("dev", 1)):
         share = shares[NAMES.index(name)]
         quota = max(1, int(share * total + 0.5)) if share > 0 else 0

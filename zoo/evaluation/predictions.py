@@ -121,7 +121,10 @@ class Evaluation:
     def per_class(self) -> pd.DataFrame:
         """A row a class: precision, recall, f1 (0 where nothing was predicted or present), support (pictures)."""
         precision, recall, f1, support = precision_recall_fscore_support(
-            self.labels, self._predicted, labels=np.arange(len(self.class_names)), zero_division=0  # pyright: ignore[reportArgumentType]
+            self.labels,
+            self._predicted,
+            labels=np.arange(len(self.class_names)),
+            zero_division=0,  # pyright: ignore[reportArgumentType]
         )
         columns = {"precision": precision, "recall": recall, "f1": f1, "support": support}
         return pd.DataFrame(columns, index=pd.Index(self.class_names, name="label"))
@@ -245,7 +248,7 @@ def evaluate(model: keras.Model, split) -> Evaluation:
 
     Args:
         model: Classifier of pictures 0..255 that ends in a softmax, or in logits, to which softmax is applied.
-        split: One of `data.train`, `data.dev` and `data.test`.
+        split: One of `data.train`, `data.dev` and `data.test`; without an image size, it gets the model's.
 
     Returns:
         The table and the figures; `print` it for a summary.
@@ -261,6 +264,8 @@ def evaluate(model: keras.Model, split) -> Evaluation:
     if not len(split):
         raise ValueError(f"The {split.name} split has no pictures, so there is nothing to evaluate.")
     check_width(model, split.class_names)
+    if split.image_size is None:
+        split = split.configured(image_size=model.input_shape[1:3])
     _check_pictures(model, split)
     outputs = model.predict(
         split.dataset(batch_size=BATCH),

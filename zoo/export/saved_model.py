@@ -37,6 +37,7 @@ def export(
     preprocessing: Mapping | None = None,
     samples=None,
     formats: Sequence[str] = ("saved_model",),
+    facts: Mapping | None = None,
 ) -> Path:
     """Writes a model as a SavedModel that takes picture files, and proves that it answers as `model.predict` does.
 
@@ -59,6 +60,7 @@ def export(
         samples: Pictures to verify with, as paths or bytes; by default made-up ones. Pictures like those that the model
             will see make the better proof.
         formats: What to write; "saved_model" is all there is.
+        facts: What else `model.json` is to say, such as figures; plain values.
 
     Returns:
         The folder, holding `1/` (the SavedModel), `labels.txt`, `model.json` and `verification.json`.
@@ -88,7 +90,7 @@ def export(
         write_saved_model(model, folder / "1", class_names=names, geometry=geometry)
         report = verify(folder / "1", model, class_names=names, geometry=geometry, samples=pictures)
         write_text(folder / "labels.txt", "".join(f"{name}\n" for name in names))
-        write_json(folder / "model.json", _description(model, names, geometry))
+        write_json(folder / "model.json", {**(facts or {}), **_description(model, names, geometry)})
         write_json(folder / "verification.json", report)
     return Path(directory)
 

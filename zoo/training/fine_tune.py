@@ -185,7 +185,8 @@ def _compile(model: keras.Model, recipe: Recipe, rate: float) -> None:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     loss = keras.losses.CategoricalCrossentropy(gives_logits(model), label_smoothing=float(recipe.label_smoothing))
     metric = keras.metrics.CategoricalAccuracy(name="accuracy")
-    model.compile(optimizer, loss, metrics=[metric], jit_compile=hardware.jit_compile(hardware.device()))
+    compiled: Any = hardware.jit_compile(hardware.device())
+    model.compile(optimizer, loss, metrics=[metric], jit_compile=compiled)
 
 
 def _class_weights(data: Data) -> dict[int, float]:

@@ -130,7 +130,9 @@ class Recipe:
         names = [item.name for item in fields(self) if item.name != "reasons"]
         rows = [(name, _show(getattr(self, name)), self.reasons.get(name, "")) for name in names]
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-        return "\n".join(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {reason}".rstrip() for name, value, reason in rows)
+        return "\n".join(
+            f"{name:<{widths[0]}}  {value:<{widths[1]}}  {reason}".rstrip() for name, value, reason in rows
+        )
 
 
 @dataclass(frozen=True)
@@ -217,8 +219,8 @@ TABLE = tuple(Rule(*row) for row in (
     ("batch_size", _always, 128, "{pictures} pictures give steps enough"),
     ("label_smoothing", lambda f, r: _scratch(f, r) and f.classes >= 100, 0.1, "from scratch with {classes} classes"),
     ("label_smoothing", _always, 0.0, "probabilities keep their meaning"),
-    ("class_weights", lambda f, r: f.unevenness > 1.5, "balanced", "the largest class is {unevenness:.1f} times the smallest"),
-    ("class_weights", _always, "none", "the largest class is {unevenness:.1f} times the smallest"),
+    ("class_weights", lambda f, r: f.unevenness > 1.5, "balanced", "largest class {unevenness:.1f} times the smallest"),
+    ("class_weights", _always, "none", "largest class {unevenness:.1f} times the smallest: even enough"),
     ("dropout", _own, 0.0, "a model handed over keeps its head"),
     ("dropout", _always, 0.2, "before the last layer, against overfitting"),
     ("l2", _always, 0.0, "weight decay is the optimizer's"),
@@ -237,7 +239,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Recipe:
         if getattr(recipe, rule.field) == AUTO and rule.when(facts, recipe):
             value = rule.value(facts, recipe) if callable(rule.value) else rule.value
             why = rule.why(facts, recipe) if callable(rule.why) else rule.why
-            reasons[rule.field] = why.format(model=recipe.model, **asdict(facts))
+            reasons[rule.field] = str(why).format(model=recipe.model, **asdict(facts))
             recipe = replace(recipe, **{rule.field: value})
     size = recipe.image_size
     recipe = replace(recipe, image_size=(size, size) if isinstance(size, int) else size)

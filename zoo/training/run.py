@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +14,8 @@ from zoo.data.load import Data, read_manifest, restore
 from zoo.data.pictures import Geometry
 from zoo.data.scan import picture_paths
 from zoo.data.sources import arrays
-from zoo.evaluation.predictions import Evaluation, evaluate
+from zoo.evaluation import predictions
+from zoo.evaluation.predictions import Evaluation
 from zoo.files import write_json, write_text, writing
 from zoo.models.outputs import checked_probabilities, prediction_table
 from zoo.training.recipe import Recipe
@@ -33,7 +35,9 @@ class Run:
         directory: The run's folder.
     """
 
-    def __init__(self, model: keras.Model, recipe: Recipe, history: dict[str, list[float]], data: Data, directory: Path):
+    def __init__(
+        self, model: keras.Model, recipe: Recipe, history: dict[str, list[float]], data: Data, directory: Path
+    ):
         self.model = model
         self.recipe = recipe
         self.history = history
@@ -48,7 +52,7 @@ class Run:
     @property
     def best_epoch(self) -> int:
         """The epoch, from 1, whose weights the model has; the last one where there was no dev set."""
-        return best_epoch(self.history) + 1
+        return best_of(self.history) + 1
 
     def evaluate(self, split: str = "test") -> Evaluation:
         """Figures and a row a picture for "test", "dev" or "train", also written to the folder `evaluation`.
@@ -62,7 +66,7 @@ class Run:
         if len(chosen) == 0:
             filled = [name for name in ("train", "dev", "test") if len(getattr(self.data, name))]
             raise ValueError(f"This run has no {split} pictures. It has: {', '.join(filled)}.")
-        evaluation = evaluate(self.model, chosen)
+        evaluation = predictions.evaluate(self.model, chosen)
         evaluation.save(self.directory / "evaluation")
         return evaluation
 
@@ -88,12 +92,13 @@ class Run:
             paths = picture_paths(pictures)
             pixels, problems = pipeline.read_files(paths, geometry)
             names = [str(path) for path in paths]
-        found = checked_probabilities(self.model, self.model.predict(pixels, batch_size=32, verbose=0))
+        outputs = self.model.predict(pixels, batch_size=32, verbose=0)  # pyright: ignore[reportArgumentType]
+        found = checked_probabilities(self.model, outputs)
         found[list(problems)] = np.nan
         return prediction_table(names, found, self.class_names, [problems.get(row, "") for row in range(len(names))])
 
     def export(self, directory: str | os.PathLike | None = None, formats: Sequence[str] = ("saved_model",)) -> Path:
-        """Writes a SavedModel that takes picture files, and proves in a fresh process that it answers as the model does.
+        """Writes a SavedModel that takes picture files, proven in a fresh process to answer as the model does.
 
         Args:
             directory: Where to; by default the folder `export` of the run.
@@ -114,14 +119,25 @@ class Run:
             preprocessing={"crop": self.data.crop, "interpolation": self.data.interpolation},
             samples=samples,
             formats=formats,
+            facts={"figures": self._figures(), "data_fingerprint": self.data.fingerprint},
         )
 
+    def _figures(self) -> dict:
+        """The best epoch's figures, and the headlines of every evaluation that was made."""
+        best = self.best_epoch
+        figures = {"epoch": best, **{name: values[best - 1] for name, values in self.history.items()}}
+        for path in sorted((self.directory / "evaluation").glob("*.json")):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            figures[path.stem] = {name: found[name] for name in ("pictures", "accuracy", "accuracy_interval", "loss")}
+        return figures
+
     def __repr__(self):
-        figures = [f"{name} {values[self.best_epoch - 1]:.4f}" for name, values in self.history.items()]
-        return f"<Run {self.directory}: {self.recipe.model}, epoch {self.best_epoch} of {epochs(self.history)}, {', '.join(figures)}>"
+        best = self.best_epoch
+        figures = ", ".join(f"{name} {values[best - 1]:.4f}" for name, values in self.history.items())
+        return f"<Run {self.directory}: {self.recipe.model}, epoch {best} of {epochs(self.history)}, {figures}>"
 
 
-def best_epoch(history: Mapping[str, Sequence[float]]) -> int:
+def best_of(history: Mapping[str, Sequence[float]]) -> int:
     """The epoch, from 0, with the lowest finite loss on the dev set, or the last one."""
     losses = np.array(history.get("val_loss", ()), float)
     if not np.isfinite(losses).any():
@@ -182,5 +198,5 @@ def load_run(directory: str | os.PathLike, data=None) -> Run:
     description = json.loads((folder / DATA).read_text(encoding="utf-8"))
     restored = restore(description, read_manifest(folder / MANIFEST), data)
     history = pd.read_csv(folder / HISTORY).drop(columns="epoch")
-    model = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
+    model: Any = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     return Run(model, Recipe.load(folder / RECIPE), {str(k): v.tolist() for k, v in history.items()}, restored, folder)

@@ -87,7 +87,8 @@ def freeze(model: keras.Model, amount: str, *, stages: Mapping[str, Iterable[str
     Args:
         model: Built model whose layers follow the naming contract, or are named in `stages`.
         amount: "small" freezes the stem and the first stage, "medium" all but the last stage and the head, "large" all
-            but the head, "none" nothing. A small data set wants a large amount frozen.
+            but the head, "none" nothing. A small data set wants a large amount frozen. Only "large" freezes the last
+            stage, even where it is the first.
         stages: For a model of one's own: stage name ("stem", "stage<k>", "head") to names of its layers.
 
     Returns:

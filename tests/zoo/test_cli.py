@@ -1,0 +1,215 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import zoo
+from zoo import cli
+
+HEAVY = ("keras", "tensorflow", "numpy", "pandas")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs the command in this process, as `main` does; returns exit code, output and error output."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, words)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two epochs on digits, made by the command."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    words = ["train", "digits", "--model", "convnet", "--image-size", "8", "--epochs", "2", "--out", str(folder)]
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 0, result.output
+    return folder, result.output
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    result = CliRunner().invoke(cli.app, ["export", str(trained[0])])
+    assert result.exit_code == 0, result.output
+    return trained[0] / "export", result.output
+
+
+def test_train_prints_data_recipe_figures_and_what_comes_next(trained):
+    folder, output = trained
+    assert "1797 pictures in 10 classes" in output
+    assert "learning_rate" in output
+    assert f"zoo evaluate {folder} --split test" in output
+    assert (folder / "model.keras").exists()
+
+
+def test_evaluate_prints_the_figures_and_where_the_rows_are(trained, command):
+    code, out, _ = command("evaluate", trained[0])
+    assert code == 0
+    assert "accuracy" in out
+    assert Path(out.split("A row a picture: ")[1].strip()).exists()
+
+
+def test_export_says_how_it_was_verified(exported):
+    folder, output = exported
+    assert json.loads((folder / "verification.json").read_text())["passed"]
+    assert f"{folder}: verified in a fresh process" in output
+
+
+def test_predict_gives_label_and_probability_a_picture(exported, command, tmp_path):
+    digits = zoo.load_data("digits", image_size=8).test
+    paths = []
+    for i, image in enumerate(digits.pixels()[:5]):
+        paths.append(tmp_path / f"digit {i}.png")
+        Image.fromarray(image).save(paths[-1])
+    code, out, _ = command("predict", exported[0], *paths)
+    assert code == 0
+    rows = out.splitlines()
+    assert rows[0].split() == ["path", "label", "probability"]
+    assert len(rows) == 6
+    assert all(0.1 <= float(row.split()[-1]) <= 1 for row in rows[1:])
+    run = zoo.load_run(exported[0].parent)
+    assert [row.split()[-2] for row in rows[1:]] == list(run.predict(paths).label)
+    code, out, _ = command("predict", exported[0], *paths, "--csv", tmp_path / "found.csv")
+    assert code == 0
+    assert len((tmp_path / "found.csv").read_text().splitlines()) == 6
+
+
+def test_predict_names_an_unreadable_picture_and_answers_for_the_others(exported, command, tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    code, out, _ = command("predict", exported[0], tmp_path / "bad.png", tmp_path / "black.png")
+    assert code == 0
+    assert "no picture format known" in out
+    assert len(out.splitlines()) == 3
+
+
+def test_models_lists_the_zoo_and_filters_it(command):
+    code, out, _ = command("models")
+    assert code == 0
+    assert all(name in out for name in zoo.list_models())
+    assert "keras/mobilenet_v2 (71.3 %)" in out
+    code, out, _ = command("models", "resnet*")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == zoo.list_models("resnet*")
+
+
+def one_line(err):
+    return len(err.strip().splitlines()) == 1 and err.startswith("zoo: ") and "Traceback" not in err
+
+
+@pytest.fixture
+def empty(tmp_path):
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "{tmp}/nowhere"], "There is no folder"),
+        (["train", "{tmp}/empty"], "No pictures were found"),
+        (["train", "{tmp}/photos", "--model", "resnet2"], "No model is called 'resnet2'. Did you mean"),
+        (["train", "{tmp}/photos", "--model", "resnet18", "--image-size", "16"], "at least 32x32 pixels"),
+        (["train", "{tmp}/photos", "--freeze", "most"], "`freeze` must be one of"),
+        (["train", "{tmp}/photos", "--epochs", "0"], "`epochs` must be"),
+        (["train", "{tmp}/photos", "--model", "convnet", "--out", "{tmp}/file/run"], "cannot be made"),
+        (["train", "{tmp}/photos", "--model", "convnet", "--out", "{tmp}/photos"], "is no run"),
+        (["train", "{tmp}/photos", "--model", "convnet", "--weights", "{tmp}/none.weights.h5"], "none.weights.h5"),
+        (["train", "{tmp}/photos", "--model", "convnet", "--weights", "imagenet"], "no weights called 'imagenet'"),
+        (["train", "{tmp}/list.csv"], "no column 'label'"),
+        (["models", "vit*"], "No model is called like"),
+        (["evaluate", "{tmp}/empty"], "holds no run"),
+        (["export", "{tmp}/nowhere"], "holds no run"),
+        (["predict", "{tmp}/empty", "{tmp}/file"], "empty"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(command, tmp_path, photos, empty, words, message):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "list.csv").write_text("path,kind\na.jpg,ant\n")
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = command(*[word.format(tmp=tmp_path) for word in words])
+    assert code == 2
+    assert message in err
+    assert one_line(err), err
+    assert sorted(tmp_path.rglob("*")) == before  # nothing half written, nothing overwritten
+
+
+def test_weights_of_another_network_name_the_layer_and_the_shapes(command, photos, trained):
+    weights = trained[0] / "model.keras"
+    code, _, err = command("train", photos, "--model", "resnet20", "--weights", weights, "--out", photos.parent / "run")
+    assert code == 2
+    assert one_line(err), err
+    assert "stage1" in err
+    assert not (photos.parent / "run").exists()
+
+
+def test_without_network_the_missing_weight_file_is_named(photos, tmp_path):
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path / "empty_home"), "https_proxy": "http://127.0.0.1:9"}
+    words = [
+        sys.executable,
+        "-m",
+        "zoo",
+        "train",
+        str(photos),
+        "--model",
+        "mobilenet_v2",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    found = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+    assert found.returncode == 2
+    assert one_line(found.stderr), found.stderr
+    assert "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5" in found.stderr
+    assert str(tmp_path / "empty_home") in found.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fault_of_the_program_leaves_a_log_and_no_traceback(command, monkeypatch):
+    def broken(pattern=None):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr("zoo.models.catalog.list_models", broken)
+    code, _, err = command("models")
+    assert code == 1
+    assert one_line(err)
+    assert "planted" in Path(err.split()[-1].rstrip(".")).read_text()
+
+
+def test_the_public_face_imports_nothing_heavy():
+    code = f"import sys, zoo; zoo.list_models(); zoo.info('resnet20'); print([m for m in {HEAVY} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("word", ["models", "--help"])
+def test_listing_models_and_help_load_nothing_heavy(word):
+    code = (
+        f"import atexit, sys; sys.argv = ['zoo', {word!r}]\n"
+        f"atexit.register(lambda: print([m for m in {HEAVY} if m in sys.modules]))\n"
+        "from zoo import cli; cli.main()"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_public_name_can_be_fetched():
+    for name in zoo.__all__:
+        assert getattr(zoo, name) is not None
+    assert set(zoo.__all__) <= set(dir(zoo))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        zoo.nothing  # noqa: B018
