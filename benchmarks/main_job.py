@@ -4,8 +4,8 @@
 
 Two cases, three seeds each (the seed decides split, initial weights and order):
   digits       convnet from scratch at 16 px, 20 epochs; accuracy on the test split
-  hymenoptera  MobileNetV2, ImageNet weights, frozen "large", 20 epochs; accuracy on its `val` folder, the dev set, which
-               also chooses the epoch. Needs ZOO_DATA, and the weights in Keras' cache.
+  hymenoptera  MobileNetV2, ImageNet weights, frozen "large", 20 epochs; accuracy on its `val` folder, the dev set,
+               which also chooses the epoch. Needs ZOO_DATA, and the weights in Keras' cache.
 Seconds are those of `fine_tune` (decoding, building and fitting; imports are outside) and of `export` with its
 verification. Results are written to main_job.json beside this file.
 """

@@ -40,3 +40,14 @@ def photos(tmp_path, digit_pictures):
             picture = Image.fromarray(pixels).convert("RGB").resize((24 + i, 20), Image.Resampling.NEAREST)
             picture.save(root / name / f"{i:02d}.{'png' if i % 2 else 'jpg'}")
     return root
+
+
+@pytest.fixture
+def keras_home(tmp_path, monkeypatch):
+    """A Keras cache that holds the real weights."""
+    if "ZOO_WEIGHTS" not in os.environ:
+        pytest.skip("ZOO_WEIGHTS is not set: real ImageNet weights are not at hand")
+    home = tmp_path / "keras"
+    home.mkdir()
+    (home / "models").symlink_to(os.environ["ZOO_WEIGHTS"])
+    monkeypatch.setenv("KERAS_HOME", str(home))

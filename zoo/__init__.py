@@ -14,7 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.data.load import Data, Split, load_data
+    from zoo.data.collection import Data, Split
+    from zoo.data.load import load_data
     from zoo.data.scan import Manifest, scan
     from zoo.evaluation.predictions import Evaluation, evaluate
     from zoo.export.saved_model import export, load_export
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
     from zoo.transfer.freezing import TrainableTable, freeze, unfreeze
 
 _HOME = {
-    "Data": "data.load",
+    "Data": "data.collection",
     "Evaluation": "evaluation.predictions",
     "Manifest": "data.scan",
     "ModelInfo": "models.catalog",
     "Recipe": "training.recipe",
     "Run": "training.run",
-    "Split": "data.load",
+    "Split": "data.collection",
     "TrainableTable": "transfer.freezing",
     "create": "models.registry",
     "evaluate": "evaluation.predictions",

@@ -265,17 +265,6 @@ def test_callbacks_of_ones_own_are_called_in_every_epoch(data, tmp_path):
     assert seen == [0, 1]
 
 
-@pytest.fixture
-def keras_home(tmp_path, monkeypatch):
-    """A Keras cache that holds the real weights."""
-    if "ZOO_WEIGHTS" not in os.environ:
-        pytest.skip("ZOO_WEIGHTS is not set: real ImageNet weights are not at hand")
-    home = tmp_path / "keras"
-    home.mkdir()
-    (home / "models").symlink_to(os.environ["ZOO_WEIGHTS"])
-    monkeypatch.setenv("KERAS_HOME", str(home))
-
-
 def test_a_pretrained_network_learns_real_photos_with_its_trunk_held_still(zoo_data, keras_home, tmp_path):
     data = zoo.load_data(zoo_data / "hymenoptera", image_size=96)
     run = zoo.fine_tune("mobilenet_v2", data, directory=tmp_path / "run", epochs=4, learning_rate=5e-3)
@@ -286,6 +275,18 @@ def test_a_pretrained_network_learns_real_photos_with_its_trunk_held_still(zoo_d
         if not layer.name.startswith("head_"):
             held = run.model.get_layer(layer.name).get_weights()
             assert all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), held, strict=True)), layer.name
+
+
+def test_half_precision_trains_evaluates_and_exports(data, tmp_path):
+    run = zoo.fine_tune("convnet", data, directory=tmp_path / "run", precision="mixed_bfloat16", **QUICK)
+    assert run.model.get_layer("stage1_conv").compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"  # that of everybody else is left alone
+    assert run.evaluate("test").accuracy > 0.8
+    again = zoo.load_run(run.directory, data)
+    assert again.model.get_layer("stage1_conv").compute_dtype == "bfloat16"
+    proof = json.loads((again.export() / "verification.json").read_text())
+    assert proof["passed"]
+    assert proof["precision"] == "bfloat16"
 
 
 @pytest.mark.slow

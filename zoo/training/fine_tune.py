@@ -14,7 +14,7 @@ import keras
 
 from callbacks import CosineDecay, EarlyStopping, TimeBudget
 from zoo.data import pipeline
-from zoo.data.load import Data
+from zoo.data.collection import Data
 from zoo.files import make_folder
 from zoo.models.catalog import CATALOG, find_tag, info
 from zoo.models.outputs import gives_logits

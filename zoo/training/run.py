@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pandas as pd
 
-from zoo.data.load import Data, read_manifest, restore
+from zoo.data.collection import Data
+from zoo.data.load import read_manifest, restore
 from zoo.data.pictures import Geometry
 from zoo.data.scan import picture_paths
 from zoo.data.sources import arrays
