@@ -170,7 +170,7 @@ def test_every_optimizer_of_the_recipe_can_be_made(name):
 
 
 def test_a_rate_that_explodes_is_said_clearly(data, tmp_path):
-    with pytest.raises(ValueError, match="not finite in any epoch at a learning rate of 1e"):
+    with pytest.raises(ValueError, match="dev loss was not finite in any epoch at a learning rate of 1e"):
         zoo.fine_tune("convnet", data, directory=tmp_path / "run", optimizer="sgd", learning_rate=1e30, **QUICK)
     assert not (tmp_path / "run" / "history.csv").exists()
 

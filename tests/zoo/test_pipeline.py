@@ -97,6 +97,18 @@ def test_pictures_that_cannot_be_read_leave_the_others_alone(photos):
     assert pixels[0].any()
 
 
+def test_a_file_that_only_pillow_reads_is_read_all_the_same(photos):
+    frames = [Image.fromarray(np.full((20, 20), shade, np.uint8)) for shade in (90, 200)]
+    whole = photos / "one" / "moving.gif"
+    frames[0].save(whole, save_all=True, append_images=frames[1:])
+    cut = photos / "one" / "cut.gif"
+    cut.write_bytes(whole.read_bytes()[:-30])  # the second frame is incomplete
+    assert set(zoo.scan(photos).table.status) == {"usable"}
+    pixels, problems = pipeline.read_files([whole, cut], Geometry((16, 16)))
+    assert not problems
+    assert (pixels == 90).all()
+
+
 def test_statistics_are_those_of_the_training_pixels_alone(photos):
     data = zoo.load_data(photos, image_size=16)
     mean, variance = data.train.statistics()

@@ -38,6 +38,14 @@ def test_every_unusable_file_is_named_with_its_reason(photos):
     assert "nothing: class folder without a picture" in text
 
 
+def test_a_summary_stays_short_whatever_is_wrong(photos):
+    for i in range(50):
+        (photos / "one" / f"note{i}.txt").write_text("text")
+    lines = str(zoo.scan(photos)).splitlines()
+    assert len(lines) < 30
+    assert lines[-1].strip() == "... and 30 more files, named in the manifest"
+
+
 def test_content_decides_not_the_extension(photos):
     os.rename(photos / "one" / "01.png", photos / "one" / "01.JPG")
     assert statuses(zoo.scan(photos))["one/01.JPG"] == "usable"

@@ -4,7 +4,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos": "lanczos3"}  # our names: TensorFlow's
 
@@ -49,9 +49,17 @@ class Geometry:
 
 def portable(data: bytes) -> bytes:
     """The same picture in a form that `decode` reads: itself where possible, else its first frame as PNG."""
-    if graph_reads(data):
-        return data
-    with Image.open(io.BytesIO(data)) as image:
+    return data if graph_reads(data) else as_png(data)
+
+
+def as_png(data: bytes) -> bytes:
+    """The first frame of a picture, decoded by Pillow and upright, as PNG.
+
+    Raises:
+        OSError: If Pillow cannot read it.
+    """
+    with Image.open(io.BytesIO(data)) as opened:
+        image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I;16"):  # Pillow's own conversion saturates
             return encode_png((np.asarray(image, np.float32) / 257).round().astype(np.uint8))
         return encode_png(np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB")))

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.data import decode
-from zoo.data.pictures import Geometry, portable
+from zoo.data.pictures import Geometry, as_png, portable
 from zoo.data.scan import check
 from zoo.files import make_folder
 from zoo.progress import track
@@ -39,11 +39,13 @@ def read(readers: Sequence[Callable[[], bytes]], geometry: Geometry, title: str)
 
     def fill(row):
         try:
-            pixels[row] = prepare(readers[row]())
-        except OSError as error:
-            problems[row] = error.strerror or str(error)
-        except tf.errors.InvalidArgumentError as error:
-            problems[row] = str(error.message).splitlines()[0]
+            data = readers[row]()
+            try:
+                pixels[row] = prepare(data)
+            except tf.errors.InvalidArgumentError:  # Pillow reads some files that TensorFlow refuses
+                pixels[row] = prepare(as_png(data))
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on broken files
+            problems[row] = getattr(error, "strerror", None) or str(error)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in track(pool.map(fill, range(len(readers))), title, len(readers)):

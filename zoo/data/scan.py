@@ -50,13 +50,14 @@ class Manifest:
         """The rows that cannot."""
         return self.table.loc[self.table.status != "usable"]
 
-    def trouble_lines(self) -> list[str]:
-        """One line a trouble, for people."""
+    def trouble_lines(self, most: int = 20) -> list[str]:
+        """One line a trouble, for people; behind the first `most`, how many more there are."""
         rows = self.troubles
         lines = [
             f"{path}: {status} ({reason})"
             for path, status, reason in zip(rows.path, rows.status, rows.reason, strict=True)
         ]
+        lines[most:] = [f"... and {len(lines) - most} more files, named in the manifest"] if len(lines) > most else []
         lines += [f"{name}: class folder without a picture" for name in self.empty]
         if self.hidden:
             lines.append(f"{self.hidden} hidden files or folders passed over")

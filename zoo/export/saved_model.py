@@ -15,7 +15,7 @@ import pandas as pd
 import tensorflow as tf
 
 from zoo.data.decode import prepare
-from zoo.data.pictures import Geometry, portable
+from zoo.data.pictures import Geometry, as_png, portable
 from zoo.data.scan import check, picture_paths
 from zoo.export.verify import read_samples, verify
 from zoo.export.verify_child import reason
@@ -187,12 +187,20 @@ class Exported:
         try:
             if pictures:
                 yield from zip(pictures, self._probabilities(list(pictures.values())), strict=True)
-        except tf.errors.InvalidArgumentError as error:  # one picture spoils a batch, so each is asked for itself
-            if len(pictures) == 1:
-                yield from ((k, reason(error)) for k in pictures)
-            else:
-                for k, data in pictures.items():
-                    yield from self._answers({k: data})
+        except tf.errors.InvalidArgumentError:  # one picture spoils a batch, so each is asked for itself
+            for k, data in pictures.items():
+                yield k, self._answer(data)
+
+    def _answer(self, data: bytes) -> np.ndarray | str:
+        """The probabilities of one picture; Pillow reads some files that the graph refuses."""
+        try:
+            return self._probabilities([data])[0]
+        except tf.errors.InvalidArgumentError as error:
+            problem = reason(error)
+        try:
+            return self._probabilities([as_png(data)])[0]
+        except (OSError, SyntaxError, ValueError, tf.errors.InvalidArgumentError):  # what Pillow raises on broken files
+            return problem
 
     def _probabilities(self, pictures: list[bytes]) -> np.ndarray:
         return self._serve(image_bytes=tf.constant(pictures, tf.string))["probabilities"].numpy()

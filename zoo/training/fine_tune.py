@@ -75,7 +75,7 @@ def fine_tune(
         callbacks: Callbacks of your own, handed to every `fit`.
         cache_features: "auto" or False. The frozen part is computed anew each epoch; nothing is cached yet.
         directory: The run's folder; by default a new `runs/NAME-N`. Where it holds the finished run of the same recipe
-            and data, that is returned.
+            and data, that is returned; one that was cut short is trained anew.
         time_limit: Seconds after which training stops at the end of an epoch.
         resume: False refuses a folder that holds a run.
         **given: Fields of `Recipe`, such as epochs=20, freeze="large", weights="imagenet", seed=0.
@@ -156,16 +156,19 @@ def _fit(model, data, recipe, callbacks, started, time_limit) -> dict[str, list[
         for name, values in parts.items():
             history.setdefault(name, []).extend(float(value) for value in values)
         if stopper is None:
+            _check_finite(math.isfinite(history["loss"][-1]), "loss was not finite in the last epoch", phase)
             continue
-        if stopper.best is None and weights is None:
-            raise ValueError(
-                f"The dev loss was not finite in any epoch at a learning rate of {phase.rate:g}. Try a tenth of it."
-            )
+        _check_finite(stopper.best is not None or weights is not None, "dev loss was not finite in any epoch", phase)
         if stopper.best is not None and stopper.best < best:
             best, weights = stopper.best, model.get_weights()
         else:
             model.set_weights(weights)
     return history
+
+
+def _check_finite(fine: bool, what: str, phase: Phase) -> None:
+    if not fine:
+        raise ValueError(f"The {what} at a learning rate of {phase.rate:g}. Try a tenth of it.")
 
 
 def _watchers(recipe: Recipe, phase: Phase, has_dev: bool) -> tuple[list[Any], EarlyStopping | None]:

@@ -198,6 +198,6 @@ def load_run(directory: str | os.PathLike, data=None) -> Run:
         raise FileNotFoundError(f"The run in {folder} is not whole: {', '.join(missing)} missing. Train it again.")
     description = json.loads((folder / DATA).read_text(encoding="utf-8"))
     restored = restore(description, read_manifest(folder / MANIFEST), data)
-    history = pd.read_csv(folder / HISTORY).drop(columns="epoch")
+    history = pd.read_csv(folder / HISTORY, float_precision="round_trip").drop(columns="epoch")
     model: Any = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     return Run(model, Recipe.load(folder / RECIPE), {str(k): v.tolist() for k, v in history.items()}, restored, folder)
