@@ -37,7 +37,6 @@ _HOME = {
     "TrainableTable": "transfer.freezing",
     "create": "models.registry",
     "evaluate": "evaluation.predictions",
-    "export": "export.saved_model",
     "fine_tune": "training.fine_tune",
     "freeze": "transfer.freezing",
     "info": "models.catalog",
@@ -74,6 +73,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "export":
+        return importlib.import_module("zoo.export")
     if name not in _HOME:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
     return getattr(importlib.import_module(f"zoo.{_HOME[name]}"), name)

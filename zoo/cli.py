@@ -1,6 +1,7 @@
 """The command `zoo`: one function a command, each a few lines around the Python calls of the same name."""
 
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -64,7 +65,7 @@ def train(
 
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     fields = {
-        "weights": None if weights == "none" else weights,
+        "weights": weights,
         "freeze": freeze,
         "augment": augment,
         "seed": seed,
@@ -82,8 +83,9 @@ def train(
     typer.echo(f"{data.summary()}\n")
     run = zoo.fine_tune(model, data, directory=out, time_limit=time_limit, **fields)
     typer.echo(_figures(run))
-    typer.echo(f"\nNext: zoo evaluate {run.directory} --split {'test' if len(run.data.test) else 'dev'}")
-    typer.echo(f"      zoo export {run.directory}")
+    folder = _word(run.directory)
+    typer.echo(f"\nNext: zoo evaluate {folder} --split {'test' if len(run.data.test) else 'dev'}")
+    typer.echo(f"      zoo export {folder}")
 
 
 @app.command()
@@ -119,8 +121,8 @@ def export(
 
     target = zoo.load_run(directory, data).export(out, formats=(format,))
     proof = json.loads((target / "verification.json").read_text(encoding="utf-8"))
-    typer.echo(f"{target}: verified in a fresh process, {_proof(proof)}")
-    typer.echo(f"\nNext: zoo predict {target} IMAGE...")
+    typer.echo(f"{_word(target)}: verified in a fresh process, {_proof(proof)}")
+    typer.echo(f"\nNext: zoo predict {_word(target)} IMAGE...")
 
 
 @app.command()
@@ -149,7 +151,7 @@ def main() -> None:
     """Runs the command; what the user can mend ends in one line and exit code 2, never in a traceback."""
     try:
         app()
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, OSError) as error:
         _stop(" ".join(str(error).split()), 2)
     except KeyboardInterrupt:
         _stop("stopped.", 130)
@@ -189,7 +191,14 @@ def _figures(run) -> str:
     best = run.best_epoch
     names = {"val_accuracy": "dev accuracy", "val_loss": "dev loss", "accuracy": "training accuracy"}
     parts = [f"{label} {run.history[name][best - 1]:.4f}" for name, label in names.items() if name in run.history]
-    return f"{run.directory}: epoch {best} of {len(run.history['loss'])} is the best, {', '.join(parts)}"
+    return f"{_word(run.directory)}: epoch {best} of {len(run.history['loss'])} is the best, {', '.join(parts)}"
+
+
+def _word(path: Path) -> str:
+    """A path as it can be typed."""
+    from zoo.files import shown
+
+    return shlex.quote(shown(path))
 
 
 def _aligned(rows: list[tuple]) -> str:

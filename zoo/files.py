@@ -83,6 +83,12 @@ def make_folder(path: str | os.PathLike) -> Path:
     return path
 
 
+def shown(path: str | os.PathLike) -> str:
+    """A path as people read it: relative where it lies below the working folder."""
+    path = Path(path)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

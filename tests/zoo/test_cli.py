@@ -135,7 +135,9 @@ def empty(tmp_path):
         (["models", "vit*"], "No model is called like"),
         (["evaluate", "{tmp}/empty"], "holds no run"),
         (["export", "{tmp}/nowhere"], "holds no run"),
-        (["predict", "{tmp}/empty", "{tmp}/file"], "empty"),
+        (["predict", "{tmp}/empty", "{tmp}/file"], "is no export"),
+        (["train", "{tmp}/photos", "--time-limit", "-5"], "`time_limit` must be"),
+        (["train", "{tmp}/photos", "--model", "mobilenet_v2", "--weights", "imagnet"], "Did you mean 'imagenet'?"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(command, tmp_path, photos, empty, words, message):
@@ -147,6 +149,15 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(command, tmp_path, p
     assert message in err
     assert one_line(err), err
     assert sorted(tmp_path.rglob("*")) == before  # nothing half written, nothing overwritten
+
+
+def test_an_export_into_a_folder_of_somebody_else_is_refused(command, trained, photos):
+    before = sorted(photos.rglob("*"))
+    code, _, err = command("export", trained[0], "--out", photos)
+    assert code == 2
+    assert "is no earlier export" in err
+    assert one_line(err), err
+    assert sorted(photos.rglob("*")) == before
 
 
 def test_weights_of_another_network_name_the_layer_and_the_shapes(command, photos, trained):
@@ -205,9 +216,10 @@ def test_listing_models_and_help_load_nothing_heavy(word):
     assert found.stdout.splitlines()[-1] == "[]"
 
 
-def test_every_public_name_can_be_fetched():
-    for name in zoo.__all__:
-        assert getattr(zoo, name) is not None
+def test_every_public_name_can_be_fetched_again_and_again():
+    for _ in range(2):
+        for name in zoo.__all__:
+            assert callable(getattr(zoo, name)), name
     assert set(zoo.__all__) <= set(dir(zoo))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         zoo.nothing  # noqa: B018

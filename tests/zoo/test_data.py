@@ -239,3 +239,49 @@ def test_hymenoptera_keeps_its_splits(zoo_data):
     data = zoo.load_data(zoo_data / "hymenoptera")
     assert (len(data.train), len(data.dev), len(data.test)) == (245, 153, 0)
     assert data.class_names == ["ants", "bees"]
+
+
+def test_a_copy_in_another_class_moves_nothing_but_itself(photos):
+    before = splits_of(zoo.load_data(photos))
+    shutil.copy(photos / "two" / "03.png", photos / "nought" / "copy.png")
+    data = zoo.load_data(photos)
+    after = splits_of(data)
+    moved = {path for path, split in before.items() if path.startswith("two/") and after[path] != split}
+    assert moved <= {"two/03.png"}
+    assert after["two/03.png"] == after["nought/copy.png"]
+    assert "1 pictures bear more than one label" in data.summary()
+
+
+def test_missing_labels_are_never_a_class(photos, digit_pictures):
+    images, labels = digit_pictures
+    with pytest.raises(ValueError, match="1 labels are missing, the first in row 0"):
+        zoo.load_data((images, np.where(np.arange(len(labels)) == 0, np.nan, labels)))
+    assert zoo.load_data((images, labels.astype(float))).class_names == ["0", "1", "2"]
+    rows = zoo.load_data(photos).manifest.table
+    table = pd.DataFrame({"path": [str(photos / path) for path in rows.path], "label": rows.label})
+    table.loc[0, "label"] = None
+    data = zoo.load_data(table)
+    assert data.class_names == ["nought", "one", "two"]
+    assert "unlabelled" in data.summary()
+
+
+def test_channels_that_do_not_fit_are_refused_at_once(digit_pictures):
+    images, labels = digit_pictures
+    with pytest.raises(ValueError, match="Say channels=4"):
+        zoo.load_data((images[..., np.newaxis].repeat(4, -1), labels))
+
+
+def test_class_names_may_be_of_any_script_but_need_a_line_of_their_own(photos):
+    (photos / "one").rename(photos / "می‌خواهم 👩‍🌾")
+    assert "می‌خواهم 👩‍🌾" in zoo.load_data(photos).class_names
+    (photos / "two").rename(photos / "two\tthree")
+    with pytest.raises(ValueError, match="without line breaks or control characters"):
+        zoo.load_data(photos)
+
+
+def test_a_table_that_is_none_is_named(tmp_path):
+    (tmp_path / "latin.csv").write_bytes("path,label\nä.jpg,x\n".encode("latin-1"))
+    (tmp_path / "empty.csv").write_text("")
+    for name in ("latin.csv", "empty.csv"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read"):
+            zoo.load_data(tmp_path / name)

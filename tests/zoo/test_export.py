@@ -359,7 +359,7 @@ def test_place_that_cannot_be_written_is_named(small, tmp_path, unverified):
     [
         ({"class_names": ["a", "b"]}, "tells 3 classes apart, but there are 2 class names"),
         ({"class_names": ["a", "b", "a"]}, "must differ from each other"),
-        ({"class_names": ["a", "b", "c\nd"]}, "printable text on one line"),
+        ({"class_names": ["a", "b", "c\nd"]}, "without line breaks"),
         ({"image_size": 20}, r"must be the size that the model takes, \(16, 16\). Received: image_size=20"),
         ({"preprocessing": {"size": 3}}, "takes crop and interpolation. Received: size"),
         ({"preprocessing": {"crop": 2.0}}, r"`crop` must lie in \(0, 1\]"),

@@ -122,7 +122,11 @@ def test_a_file_in_the_way_is_named(data, tmp_path):
 def test_new_folders_are_numbered(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "convnet-1").mkdir(parents=True)
-    assert str(zoo.fine_tune("convnet", data, epochs=1, batch_size=64).directory) == "runs/convnet-2"
+    run = zoo.fine_tune("convnet", data, epochs=1, batch_size=64)
+    assert run.directory == tmp_path / "runs" / "convnet-2"
+    monkeypatch.chdir("/")
+    run.evaluate("dev")  # a run stays where it is, wherever the program goes
+    assert (tmp_path / "runs" / "convnet-2" / "evaluation" / "dev.csv").exists()
 
 
 def test_uneven_classes_are_weighed(digit_pictures, tmp_path):
@@ -297,3 +301,93 @@ def test_hymenoptera_with_a_frozen_mobilenet_reaches_94_percent(zoo_data, keras_
     assert run.evaluate("dev").accuracy >= 0.94
     export = run.export()
     assert json.loads((export / "verification.json").read_text())["passed"]
+
+
+def test_layers_of_any_name_are_trained_and_only_freezing_asks_for_the_contract(data, tmp_path):
+    def network():
+        return keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                keras.layers.Conv2D(4, 3),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(3, activation="softmax"),
+            ]
+        )
+
+    run = zoo.fine_tune(network(), data, directory=tmp_path / "run", **QUICK)
+    assert len(run.history["loss"]) == 2
+    assert zoo.load_run(run.directory, data).history == run.history
+    with pytest.raises(ValueError, match="outside the naming contract"):
+        zoo.fine_tune(network(), data, freeze="large", directory=tmp_path / "other", **QUICK)
+    with pytest.raises(ValueError, match="holds a finished run"):
+        zoo.fine_tune(network(), data, directory=run.directory, **QUICK)
+    assert not (tmp_path / "other").exists()
+
+
+def test_models_that_cannot_be_read_are_refused_in_one_sentence(data, tmp_path):
+    class Subclassed(keras.Model):
+        def call(self, x):
+            return x
+
+    class_scores = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Conv2D(3, 3), keras.layers.GlobalMaxPooling2D()]
+    )
+    sizeless = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    with pytest.raises(ValueError, match="functional or Sequential"):
+        zoo.fine_tune(Subclassed(), data, directory=tmp_path / "run")
+    with pytest.raises(ValueError, match="sum"):
+        zoo.fine_tune(class_scores, data, directory=tmp_path / "run")
+    with pytest.raises(ValueError, match="any size; say image_size="):
+        zoo.fine_tune(sizeless, data.configured(image_size=None), directory=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"takes pictures of \(8, 8\). Received: image_size=\(16, 16\)"):
+        zoo.fine_tune(own_model(), data, image_size=16, directory=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unfinished_folder_can_be_used_for_another_recipe(data, tmp_path):
+    with pytest.raises(ValueError, match="Try a tenth"):
+        zoo.fine_tune("convnet", data, directory=tmp_path / "run", optimizer="sgd", learning_rate=1e30, **QUICK)
+    run = zoo.fine_tune("convnet", data, directory=tmp_path / "run", optimizer="sgd", learning_rate=0.01, **QUICK)
+    assert run.recipe.learning_rate == 0.01
+
+
+@pytest.mark.parametrize("limit", [0, -5, float("nan"), "5"])
+def test_a_time_limit_that_is_none_is_refused(data, tmp_path, limit):
+    with pytest.raises(ValueError, match="`time_limit`"):
+        zoo.fine_tune("convnet", data, directory=tmp_path / "run", time_limit=limit)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_an_earlier_run_meet_the_pixels_they_were_trained_on(run, data):
+    again = zoo.create("convnet", classes=3, input_shape=(8, 8, 3), weights=run.directory / "model.keras")
+    pixels = data.test.pixels()
+    assert np.allclose(again.predict(pixels, verbose=0), run.model.predict(pixels, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["data.json", "history.csv", "model.keras", "recipe.json"])
+def test_a_damaged_run_names_the_file(copied, data, name):
+    (copied / name).write_bytes((copied / name).read_bytes()[:20])
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        zoo.load_run(copied, data)
+
+
+def test_pictures_that_were_replaced_are_not_taken_for_those_of_the_run(photos, tmp_path):
+    data = zoo.load_data(photos, image_size=8)
+    run = zoo.fine_tune("convnet", data, directory=tmp_path / "run", **QUICK)
+    other = Path(shutil.copytree(photos, tmp_path / "other"))
+    assert zoo.load_run(run.directory, other).evaluate("dev").accuracy == run.evaluate("dev").accuracy
+    (other / data.dev.relative_paths[0]).write_bytes(Path(data.train.paths[0]).read_bytes())
+    with pytest.raises(ValueError, match="another picture than when it was indexed"):
+        zoo.load_run(run.directory, other).evaluate("dev")
+
+
+def test_predicting_nothing_and_a_lone_picture(run, data):
+    assert list(run.predict([]).columns) == ["path", "label", "probability"]
+    with pytest.raises(ValueError, match=r"x\[None\]"):
+        run.predict(data.test.pixels()[0])

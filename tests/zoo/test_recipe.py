@@ -1,6 +1,7 @@
 import json
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
 from zoo.training.recipe import AUTO, TABLE, Facts, Recipe, resolve
@@ -116,3 +117,24 @@ def test_a_field_that_is_given_anew_loses_its_old_reason():
     recipe = resolve(Recipe(), FACTS).with_fields({"epochs": 5})
     assert "epochs" not in recipe.reasons
     assert resolve(recipe, FACTS).reasons["epochs"] == "given"
+
+
+def test_numbers_of_numpy_and_paths_are_taken(tmp_path):
+    recipe = Recipe(
+        epochs=np.int64(3), learning_rate=np.float32(0.5), image_size=[np.int64(8), 8], weights=tmp_path / "a.h5"
+    )
+    assert json.loads(json.dumps(recipe.to_dict()))["epochs"] == 3
+    assert recipe.image_size == (8, 8)
+    assert recipe.weights == str(tmp_path / "a.h5")
+    assert Recipe(weights="none").weights is None
+
+
+@pytest.mark.parametrize("value", [0, (8, 0), (1, 2, 3), 16.0, "large"])
+def test_an_image_size_that_is_none_is_refused(value):
+    with pytest.raises(ValueError, match="`image_size` must be"):
+        Recipe(image_size=value)
+
+
+def test_a_rate_without_end_is_refused():
+    with pytest.raises(ValueError, match="`learning_rate` must be"):
+        Recipe(learning_rate=float("inf"))

@@ -1,5 +1,6 @@
 import io
 import os
+import shutil
 
 import pytest
 from PIL import Image
@@ -103,3 +104,44 @@ def test_picture_paths_takes_a_file_a_list_and_a_folder(photos):
     assert len(picture_paths(photos)) == 36
     with pytest.raises(FileNotFoundError, match="There is no file .*gone.jpg"):
         picture_paths([one, photos / "gone.jpg"])
+
+
+def test_folders_beside_train_and_val_are_passed_over_and_named(photos, tmp_path):
+    for split in ("train", "val"):
+        shutil.copytree(photos, tmp_path / "parts" / split)
+    shutil.copytree(photos, tmp_path / "parts" / "extra")
+    manifest = zoo.scan(tmp_path / "parts")
+    assert len(manifest.table) == 72
+    assert "extra: a folder beside the splits, passed over" in str(manifest)
+
+
+def test_val_and_test_without_train_are_no_classes(photos, tmp_path):
+    for split in ("val", "test"):
+        shutil.copytree(photos, tmp_path / "parts" / split)
+    with pytest.raises(ValueError, match="none for training"):
+        zoo.scan(tmp_path / "parts")
+
+
+def test_links_and_loose_files_are_listed(photos):
+    (photos / "linked").symlink_to(photos / "one")
+    shutil.copy(photos / "one" / "00.jpg", photos / "loose.jpg")
+    manifest = zoo.scan(photos)
+    assert len(manifest.usable) == 36
+    assert "linked: a link to a folder, not followed" in str(manifest)
+    assert statuses(manifest)["loose.jpg"] == "in no class folder"
+
+
+def test_a_name_that_is_no_utf_8_is_left_out_and_escaped(photos):
+    source = os.fsencode(photos / "one" / "00.jpg")
+    shutil.copy(source, source.replace(b"00.jpg", b"\xff.jpg"))
+    manifest = zoo.scan(photos)
+    assert len(manifest.usable) == 36
+    assert "one/\\udcff.jpg: unreadable (its path is not UTF-8; rename it)" in str(manifest)
+
+
+def test_whatever_a_reader_raises_is_a_reason_and_no_crash():
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "AVIF")
+    data = bytearray(buffer.getvalue())
+    data[40:120] = bytes(80)
+    assert check(bytes(data))["status"] != "usable"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -96,6 +97,9 @@ class Data:
         per_picture = usable.groupby("sha256").split.nunique()
         if (leaks := int((per_picture > 1).sum())) > 0:
             lines.append(f"{leaks} pictures stand in more than one split with equal content")
+        labels = usable.groupby("sha256").label.nunique()
+        if (torn := int((labels > 1).sum())) > 0:
+            lines.append(f"{torn} pictures bear more than one label with equal content")
         if lines_of_trouble := self.manifest.trouble_lines():
             lines += ["left out:", *(f"  {line}" for line in lines_of_trouble)]
         return "\n".join(lines)
@@ -211,20 +215,29 @@ class Split:
                 numbers = self._rows.path.astype(int).to_numpy()
                 pixels = pipeline.resized(self._data.source.images[numbers], self.geometry)
             else:
-                source, paths = self._data.source, self.relative_paths
-                pixels, problems = pipeline.read(
-                    [lambda path=path: source.encoded(path) for path in paths], self.geometry, f"Reading {self.name}"
-                )
+                pixels, problems = pipeline.read(self._readers(), self.geometry, f"Reading {self.name}")
                 if problems:
-                    first = next(iter(problems))
-                    raise ValueError(f"{paths[first]} cannot be read any more: {problems[first]}. Run load_data again.")
+                    first = min(problems)
+                    raise ValueError(
+                        f"{self.paths[first]} cannot be used any more: {problems[first]}. "
+                        "Index the pictures again with load_data."
+                    )
             self._data._prepared[key] = pixels
         return self._data._prepared[key]
 
     def samples(self, count: int) -> list[bytes]:
         """The file bytes of up to `count` pictures, spread evenly over the split; arrays come as PNG."""
         rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)) if len(self) else []
-        return [self._data.source.encoded(self._rows.path.iloc[row]) for row in rows]
+        readers = self._readers()
+        return [readers[row]() for row in rows]
+
+    def _readers(self) -> list[Callable[[], bytes]]:
+        """A function a picture that gives its bytes."""
+        source = self._data.source
+        return [
+            lambda path=path, sha256=sha256: source.encoded(path, sha256)
+            for path, sha256 in zip(self._rows.path, self._rows.sha256, strict=True)
+        ]
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and variance of each channel over all pixels, in grey levels 0..255."""
@@ -251,7 +264,8 @@ def checked_size(image_size) -> tuple[int, int] | None:
     """
     if image_size is None:
         return None
-    size = (image_size, image_size) if isinstance(image_size, (int, np.integer)) else tuple(image_size)
+    one = not hasattr(image_size, "__len__")
+    size = (image_size, image_size) if one else tuple(image_size)
     if len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side >= 1 for side in size):
         raise ValueError(f"`image_size` must be a positive whole number or (height, width). Received: {image_size}")
     return (int(size[0]), int(size[1]))

@@ -9,9 +9,11 @@ import pandas as pd
 
 from zoo.data.collection import Data, checked_size
 from zoo.data.pictures import Geometry
-from zoo.data.scan import Manifest, natural
-from zoo.data.sources import Files, digits, open_source
+from zoo.data.scan import Manifest, natural, refused_name
+from zoo.data.sources import Arrays, Files, digits, open_source
 from zoo.data.splits import assign, check_fractions
+
+FITTING = {(have, have) for have in (1, 3, 4)} | {(1, 3), (3, 1)}  # channels of arrays, and what they can be brought to
 
 
 def load_data(
@@ -62,6 +64,14 @@ def load_data(
             f"At least two classes are needed, each with usable pictures. Found: {', '.join(names) or 'none'}"
             + _first_troubles(manifest)
         )
+    refused = [name for name in names if refused_name(name)]
+    if refused:
+        raise ValueError(f"Class names must be text without line breaks or control characters. Received: {refused}")
+    if isinstance(opened, Arrays) and (opened.images.shape[-1], channels) not in FITTING:
+        raise ValueError(
+            f"The pictures have {opened.images.shape[-1]} channels, which cannot be brought to `channels`={channels}. "
+            f"Say channels={opened.images.shape[-1]}."
+        )
     table = manifest.table.copy()
     table.loc[usable.index, "split"] = _splits(usable, shares, group, seed)
     table.loc[~table.index.isin(usable.index), "split"] = ""
@@ -91,6 +101,8 @@ def restore(description: dict, manifest: pd.DataFrame, data=None) -> Data:
                 f"Received: fingerprint {data.fingerprint}, the run has {description['fingerprint']}"
             )
         return data.configured(**shape)
+    if data is not None and not isinstance(data, (str, os.PathLike)):
+        raise TypeError(f"`data` must come from zoo.load_data, or be a folder. Received: {type(data).__name__}")
     kind, path = description["source"]["kind"], description["source"].get("path")
     if kind == "arrays":
         raise ValueError(
@@ -99,7 +111,8 @@ def restore(description: dict, manifest: pd.DataFrame, data=None) -> Data:
     if kind == "digits":
         source = digits()[0]
     else:
-        source = Files(Path(data if data is not None else path).resolve(), kind)
+        place = Path(data if data is not None else path).resolve()
+        source = Files(place.parent if kind == "csv" and place.is_file() else place, kind)
         if not source.root.is_dir():
             raise FileNotFoundError(
                 f"The pictures of the run are no longer in {source.root}. Say where they are now: data=FOLDER."

@@ -34,7 +34,7 @@ def read(readers: Sequence[Callable[[], bytes]], geometry: Geometry, title: str)
         rows are black.
     """
     pixels = _room(len(readers), geometry.shape)
-    prepare = _compiled(geometry)
+    prepare = compiled(geometry)
     problems = {}
 
     def fill(row):
@@ -44,8 +44,8 @@ def read(readers: Sequence[Callable[[], bytes]], geometry: Geometry, title: str)
                 pixels[row] = prepare(data)
             except tf.errors.InvalidArgumentError:  # Pillow reads some files that TensorFlow refuses
                 pixels[row] = prepare(as_png(data))
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on broken files
-            problems[row] = getattr(error, "strerror", None) or str(error)
+        except Exception as error:  # Pillow's readers raise nearly anything on damaged files
+            problems[row] = getattr(error, "strerror", None) or str(error).splitlines()[0]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in track(pool.map(fill, range(len(readers))), title, len(readers)):
@@ -156,7 +156,7 @@ def _batches(split, plan, batch_size: int, *, policy=None, one_hot: bool = False
 
 
 @lru_cache(maxsize=8)
-def _compiled(geometry: Geometry):
+def compiled(geometry: Geometry):
     """The decoder as a graph, traced once a geometry."""
     return tf.function(
         lambda data: decode.prepare(data, geometry), input_signature=[tf.TensorSpec([], tf.string)], autograph=False

@@ -1,11 +1,13 @@
 """A look at the pictures before anything is trained on them."""
 
+from pathlib import Path
+
 from matplotlib.figure import Figure
 
 
 def preview(data, per_class: int, most_classes: int) -> Figure:
     """A row a class with its first training pictures, prepared as the network gets them."""
-    from zoo.data.pipeline import read, resized
+    from zoo.data.pipeline import read_files, resized
     from zoo.data.sources import Arrays
 
     table = data.manifest.usable
@@ -20,7 +22,7 @@ def preview(data, per_class: int, most_classes: int) -> Figure:
         if isinstance(data.source, Arrays):
             pixels = resized(data.source.images[[int(path) for path in paths]], geometry)
         else:
-            pixels, _ = read([lambda path=path: data.source.encoded(path) for path in paths], geometry, "Reading")
+            pixels, _ = read_files([Path(data.source.absolute(path)) for path in paths], geometry)
         for axis in row:
             axis.axis("off")
         for axis, image in zip(row, pixels, strict=False):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,10 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
+HIDDEN = "hidden"  # not worth a line each
+FACTS = {"status": "usable", "reason": "", "format": "", "width": 0, "height": 0, "bytes": 0, "sha256": ""}
+NOTHING = {**FACTS, "label": "", "split": ""}
+LOOSE = {"status": "in no class folder", "reason": "a picture's label is the folder that it lies in"}
 COLUMNS = ["path", "label", "split", "status", "reason", "format", "width", "height", "bytes", "sha256"]
 
 
@@ -30,20 +35,25 @@ class Manifest:
 
     Args:
         table: Columns path (relative to the source), label, split ("" where the source gives none), status
-            ("usable", "unreadable", "not a picture", "too large"), reason, format, width and height in pixels, bytes,
-            sha256.
-        hidden: How many hidden files and folders were passed over.
+            ("usable", "unreadable", "not a picture", "too large", "in no class folder",
+            "unlabelled"), reason, format, width and height in pixels, bytes, sha256.
+        notes: What was passed over without a look: a line each, "hidden" for hidden files and folders.
         empty: Class folders without a single file.
     """
 
     table: pd.DataFrame
-    hidden: int = 0
+    notes: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
 
     @property
     def usable(self) -> pd.DataFrame:
         """The rows that can be trained on."""
         return self.table.loc[self.table.status == "usable"]
+
+    @property
+    def hidden(self) -> int:
+        """How many hidden files and folders were passed over."""
+        return self.notes.count(HIDDEN)
 
     @property
     def troubles(self) -> pd.DataFrame:
@@ -59,6 +69,7 @@ class Manifest:
         ]
         lines[most:] = [f"... and {len(lines) - most} more files, named in the manifest"] if len(lines) > most else []
         lines += [f"{name}: class folder without a picture" for name in self.empty]
+        lines += [note for note in self.notes if note != HIDDEN]
         if self.hidden:
             lines.append(f"{self.hidden} hidden files or folders passed over")
         return lines
@@ -99,31 +110,33 @@ def scan(folder: str | os.PathLike) -> Manifest:
         raise FileNotFoundError(f"There is no folder {root}.")
     if not root.is_dir():
         raise ValueError(f"`{root}` is a file. A folder with one folder a class is wanted.")
-    found, hidden, empty = _class_files(root)
+    found, loose, empty, notes = _class_files(root)
     if not found:
         raise ValueError(
             f"No pictures were found in {root}. It must hold one folder a class, with pictures in each, "
-            "or train/ and val/ folders laid out so."
+            "or train/ and val/ folders laid out so." + (f" {len(loose)} files lie in no such folder." if loose else "")
         )
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size check says it better
         facts = list(track(pool.map(inspect, [path for path, _, _ in found]), "Looking at files", len(found)))
     rows = [
-        {"path": path.relative_to(root).as_posix(), "label": label, "split": split, **fact}
+        {"path": _text(path, root), "label": _text(root / label, root), "split": split, **fact}
         for (path, label, split), fact in zip(found, facts, strict=True)
     ]
-    return Manifest(pd.DataFrame(rows, columns=COLUMNS), hidden, empty)
+    rows += [{**NOTHING, "path": _text(path, root), **LOOSE} for path in loose]
+    return Manifest(pd.DataFrame(rows, columns=COLUMNS), notes, empty)
 
 
 def inspect(path: Path) -> dict:
     """Everything the manifest says of one file, found without keeping its pixels."""
-    facts = {"status": "usable", "reason": "", "format": "", "width": 0, "height": 0, "bytes": 0, "sha256": ""}
     try:
+        str(path).encode()
         data = path.read_bytes()
     except OSError as error:
-        return {**facts, "status": "unreadable", "reason": error.strerror or str(error)}
-    facts |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    return facts | check(data)
+        return {**FACTS, "status": "unreadable", "reason": error.strerror or str(error)}
+    except UnicodeEncodeError:
+        return {**FACTS, "status": "unreadable", "reason": "its path is not UTF-8; rename it"}
+    return {**FACTS, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **check(data)}
 
 
 def check(data: bytes) -> dict:
@@ -141,7 +154,7 @@ def check(data: bytes) -> dict:
         return {"status": "not a picture", "reason": "no picture format known to Pillow"}
     except Image.DecompressionBombError:
         return _too_large("more than twice the limit")
-    except (OSError, SyntaxError, ValueError, IndexError, EOFError, OverflowError, MemoryError) as error:
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         return {"status": "unreadable", "reason": str(error) or type(error).__name__}
     return facts | {"status": "usable", "reason": ""}
 
@@ -157,7 +170,7 @@ def picture_paths(source) -> list[Path]:
     for item in [source] if isinstance(source, (str, os.PathLike)) else source:
         path = Path(item)
         if path.is_dir():
-            inside = _walk(path)[0]
+            inside = _walk(path, path)[0]
             if not inside:
                 raise ValueError(f"The folder {path} holds no files.")
             paths += inside
@@ -168,45 +181,77 @@ def picture_paths(source) -> list[Path]:
     return paths
 
 
+def refused_name(name: str) -> bool:
+    """Whether a class name cannot stand on a line of its own, as labels must in exports."""
+    return not name.strip() or any(unicodedata.category(letter) in ("Cc", "Zl", "Zp", "Cs") for letter in name)
+
+
 def natural(names: Sequence[str]) -> list[str]:
     """Names in order: by value where all are whole numbers, by letters otherwise."""
     return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
 
 
-def _class_files(root: Path):
-    """Every (file, label, split) below `root`, the number of hidden entries, and the class folders that are empty."""
-    folders, _, hidden = _entries(root)
-    given = {folder.name.lower() for folder in folders}
-    by_split = "train" in {SPLIT_FOLDERS.get(name) for name in given} and given <= set(SPLIT_FOLDERS)
-    tops = [(folder, SPLIT_FOLDERS[folder.name.lower()]) for folder in folders] if by_split else [(root, "")]
+def _class_files(root: Path) -> tuple[list[tuple[Path, str, str]], list[Path], list[str], list[str]]:
+    """Every (file, label, split) below `root`; files in no class folder; empty class folders; what was passed over."""
+    folders, loose, notes = _entries(root, root)
+    given = {SPLIT_FOLDERS.get(folder.name.lower()) for folder in folders}
+    tops = [(root, "")]
+    if given & {"dev", "test"} and given <= {"dev", "test"}:
+        raise ValueError(
+            f"{root} has folders for dev or test but none for training. Add train/, or one folder a class."
+        )
+    if "train" in given and (given & {"dev", "test"} or given == {"train"}):
+        tops = [(folder, SPLIT_FOLDERS[folder.name.lower()]) for folder in folders if _is_split(folder)]
+        notes += [
+            f"{folder.name}: a folder beside the splits, passed over" for folder in folders if not _is_split(folder)
+        ]
     found, empty = [], []
     for top, split in tops:
-        for folder in _entries(top)[0]:
-            files, passed_over = _walk(folder)
-            hidden += passed_over
+        if top != root:
+            folders, more_loose, more_notes = _entries(top, root)
+            loose, notes = loose + more_loose, notes + more_notes
+        for folder in folders:
+            files, more_notes = _walk(folder, root)
+            notes += more_notes
             found += [(path, folder.name, split) for path in files]
             if not files:
                 empty.append(folder.relative_to(root).as_posix())
-    return found, hidden, empty
+    return found, loose, empty, notes
 
 
-def _walk(folder: Path) -> tuple[list[Path], int]:
-    """All visible files below a folder, in a fixed order, and how many entries were passed over."""
-    folders, files, hidden = _entries(folder)
+def _is_split(folder: Path) -> bool:
+    return folder.name.lower() in SPLIT_FOLDERS
+
+
+def _walk(folder: Path, root: Path) -> tuple[list[Path], list[str]]:
+    """All visible files below a folder, in a fixed order, and what was passed over."""
+    folders, files, notes = _entries(folder, root)
     for inner in folders:
-        more, passed_over = _walk(inner)
-        files += more
-        hidden += passed_over
-    return files, hidden
+        more_files, more_notes = _walk(inner, root)
+        files, notes = files + more_files, notes + more_notes
+    return files, notes
 
 
-def _entries(folder: Path) -> tuple[list[Path], list[Path], int]:
-    """The visible folders and files directly in a folder, by name, and how many entries were passed over."""
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in IGNORED]
-    folders = [Path(entry.path) for entry in shown if entry.is_dir(follow_symlinks=False)]
-    files = [Path(entry.path) for entry in shown if entry.is_file()]
-    return folders, files, len(entries) - len(shown)
+def _entries(folder: Path, root: Path) -> tuple[list[Path], list[Path], list[str]]:
+    """The visible folders and files directly in a folder, by name, and what was passed over."""
+    folders, files, notes = [], [], []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = Path(entry.path)
+        if entry.name.startswith(".") or entry.name.lower() in IGNORED:
+            notes.append(HIDDEN)
+        elif entry.is_dir(follow_symlinks=False):
+            folders.append(path)
+        elif entry.is_file():
+            files.append(path)
+        else:
+            what = "a link to a folder, not followed" if entry.is_dir() else "neither file nor folder"
+            notes.append(f"{_text(path, root)}: {what}")
+    return folders, files, notes
+
+
+def _text(path: Path, root: Path) -> str:
+    """A path below `root` as text that can be written; bytes that are no UTF-8 are escaped."""
+    return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
 
 
 def _too_large(size: str) -> dict:

@@ -38,9 +38,16 @@ class Files:
         """The full path of a manifest row."""
         return str(self.root / path)
 
-    def encoded(self, path: str) -> bytes:
-        """The bytes of one picture, in a form that the decoder reads."""
-        return portable((self.root / path).read_bytes())
+    def encoded(self, path: str, sha256: str) -> bytes:
+        """The bytes of one picture, in a form that the decoder reads.
+
+        Raises:
+            OSError: If they are not the bytes that were indexed.
+        """
+        data = (self.root / path).read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise OSError("it is another picture than when it was indexed")
+        return portable(data)
 
     def describe(self) -> dict:
         """What is needed to find the source again."""
@@ -63,7 +70,7 @@ class Arrays:
         """The row's number: pictures in memory have no better name."""
         return path
 
-    def encoded(self, path: str) -> bytes:
+    def encoded(self, path: str, sha256: str) -> bytes:
         """One picture as PNG, which loses nothing."""
         return encode_png(self.images[int(path)])
 
@@ -98,10 +105,8 @@ def open_source(source) -> tuple[Source, Manifest]:
             "Load it with tensorflow_datasets.load(..., as_supervised=True) and hand over (images, labels)."
         )
     path = Path(source)
-    if path.suffix.lower() == ".csv":
-        if not path.exists():
-            raise FileNotFoundError(f"There is no file {path}.")
-        return _table(pd.read_csv(path, dtype=str, keep_default_na=False), path.parent.resolve(), path.name)
+    if path.suffix.lower() == ".csv" and not path.is_dir():
+        return _table(_read_csv(path), path.parent.resolve(), path.name)
     return Files(path.resolve()), scan(path)
 
 
@@ -143,15 +148,23 @@ def arrays(images, labels) -> tuple[Arrays, Manifest]:
     rows = [
         {
             "path": f"{i:06d}",
-            "label": str(label),
+            "label": label,
             "split": "",
             **facts,
             "bytes": image.nbytes,
             "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
         }
-        for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))
+        for i, (image, label) in enumerate(zip(images, _as_text(labels.tolist()), strict=True))
     ]
     return Arrays(images), Manifest(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def _as_text(labels: list) -> list[str]:
+    """Labels as text, whole numbers without a decimal point; nothing may be missing."""
+    missing = [row for row, label in enumerate(labels) if label is None or label != label or label == ""]  # NaN != NaN
+    if missing:
+        raise ValueError(f"{len(missing)} labels are missing, the first in row {missing[0]}. Leave those pictures out.")
+    return [str(int(label)) if isinstance(label, float) and label.is_integer() else str(label) for label in labels]
 
 
 def _as_bytes(images: np.ndarray) -> np.ndarray:
@@ -161,12 +174,21 @@ def _as_bytes(images: np.ndarray) -> np.ndarray:
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 255):  # also catches NaN
         raise ValueError(f"Pixels must lie in 0..255. Received: values from {low:g} to {high:g}")
-    if images.dtype.kind == "f" and 0 < high <= 1:
+    if images.dtype.kind in "fb" and 0 < high <= 1:
         raise ValueError(
             "Pixels must lie in 0..255; these look scaled to 0..1. Multiply them by 255. "
             f"Received: values from {low:g} to {high:g}"
         )
     return np.rint(images).astype(np.uint8)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}.") from None
+    except ValueError as error:  # no UTF-8, no columns, rows of other lengths
+        raise ValueError(f"{path} cannot be read as comma-separated text in UTF-8: {error}") from None
 
 
 def _table(table: pd.DataFrame, root: Path, name: str) -> tuple[Files, Manifest]:
@@ -180,11 +202,13 @@ def _table(table: pd.DataFrame, root: Path, name: str) -> tuple[Files, Manifest]
     rows = []
     splits = table["split"] if "split" in table.columns else [""] * len(table)
     for path, label, split in zip(table["path"], table["label"], splits, strict=True):
-        if str(split).lower() not in SPLIT_WORDS:
+        place = SPLIT_WORDS.get(str(split).lower())
+        if place is None:
             raise ValueError(f"Column split of {name} may say train, dev or test. Received: {split!r} for {path}")
-        relative = os.path.relpath(root / str(path), root)
         facts = inspect(root / str(path))
-        rows.append({"path": relative, "label": str(label), "split": SPLIT_WORDS[str(split).lower()], **facts})
+        if pd.isna(label) or label == "":
+            label, facts = "", {**facts, "status": "unlabelled", "reason": "its label is empty"}
+        rows.append({"path": os.path.relpath(root / str(path), root), "label": str(label), "split": place, **facts})
     if not rows:
         raise ValueError(f"{name} has no rows.")
     return Files(root, kind="csv"), Manifest(pd.DataFrame(rows, columns=COLUMNS))

@@ -14,12 +14,12 @@ def check_fractions(split) -> tuple[float, float, float]:
     Raises:
         ValueError: If they are not two or three shares of which train is above 0, adding up to 1.
     """
-    shares = tuple(float(share) for share in split)
+    shares = tuple(float(share) for share in split) if hasattr(split, "__len__") else (float(split),)
     shares = (*shares, 0.0) if len(shares) == 2 else shares
     if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(
             f"`split` must give the shares of train, dev and test, adding up to 1, with train above 0. "
-            f"Received: split={tuple(split)}"
+            f"Received: split={split}"
         )
     return shares
 
@@ -45,13 +45,13 @@ def assign(table: pd.DataFrame, shares, *, group: str | Callable | None, seed: i
     """
     if len(table) == 0:
         return pd.Series([], index=table.index, dtype=str)
-    rows = pd.DataFrame({"label": table.label, "path": table.path, "group": _groups(table, group)}, index=table.index)
-    groups = rows.sort_values(["group", "label", "path"]).groupby("group", sort=True)
-    groups = pd.DataFrame({"label": groups.label.first(), "size": groups.size()})  # twins of two classes: the first
-    groups["rank"] = [hashlib.sha256(f"{seed}:{name}".encode()).hexdigest() for name in groups.index]
+    rows = pd.DataFrame({"label": table.label, "group": _groups(table, group)}, index=table.index)
     chosen = {}
-    for label, members in groups.sort_values("rank").groupby("label", sort=True):
-        chosen |= _share_out(str(label), dict(zip(members.index, members["size"], strict=True)), shares)
+    for label, members in rows.groupby("label", sort=True):
+        sizes = members.group.value_counts()
+        ranked = sorted(sizes.index, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
+        # a group of several classes goes where the first of them sends it
+        chosen = _share_out(str(label), {name: int(sizes[name]) for name in ranked}, shares) | chosen
     return rows.group.map(chosen)
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from zoo.data.decode import prepare
 from zoo.data.pictures import Geometry, as_png, portable
-from zoo.data.scan import check, picture_paths
+from zoo.data.scan import check, picture_paths, refused_name
 from zoo.export.verify import read_samples, verify
 from zoo.export.verify_child import reason
 from zoo.files import write_json, write_text, writing_folder
@@ -57,8 +57,8 @@ def export(
         image_size: Side, or (height, width), of the pictures that the model takes.
         preprocessing: How a picture is brought to that size: `crop` (share of the shorter side that is kept, or None to
             squash; 1.0) and `interpolation` ("bilinear", "bicubic" or "lanczos"; bilinear).
-        samples: Pictures to verify with, as paths or bytes; by default made-up ones. Pictures like those that the model
-            will see make the better proof.
+        samples: Pictures to verify with, as paths, bytes or uint8 arrays; by default made-up ones.
+            Pictures like those that the model will see make the better proof.
         formats: What to write; "saved_model" is all there is.
         facts: What else `model.json` is to say, such as figures; plain values.
 
@@ -199,7 +199,7 @@ class Exported:
             problem = reason(error)
         try:
             return self._probabilities([as_png(data)])[0]
-        except (OSError, SyntaxError, ValueError, tf.errors.InvalidArgumentError):  # what Pillow raises on broken files
+        except Exception:  # Pillow's readers raise nearly anything on damaged files
             return problem
 
     def _probabilities(self, pictures: list[bytes]) -> np.ndarray:
@@ -227,7 +227,7 @@ def load_export(directory: str | os.PathLike) -> Exported:
         raise ValueError(f"{directory} is no export: a model.json written by zoo.export is missing.")
     try:
         return Exported(directory, description)
-    except (OSError, KeyError) as error:
+    except Exception as error:  # TensorFlow raises nearly anything on a damaged folder
         raise ValueError(f"The export in {directory} is damaged; export it again. ({reason(error)})") from None
 
 
@@ -284,9 +284,9 @@ def _check_names(class_names) -> list[str]:
     names = [class_names] if isinstance(class_names, str) else [str(name) for name in class_names]
     if len(set(names)) < len(names):
         raise ValueError(f"`class_names` must differ from each other. Received: class_names={names}")
-    bad = [name for name in names if not name.strip() or not name.isprintable()]
+    bad = [name for name in names if refused_name(name)]
     if bad:
-        raise ValueError(f"`class_names` must be printable text on one line each. Received: {bad}")
+        raise ValueError(f"`class_names` must be text without line breaks or control characters. Received: {bad}")
     return names
 
 
@@ -352,7 +352,10 @@ def _read(picture: Path | bytes) -> tuple[bytes, str]:
     found = check(data)
     if found["status"] != "usable":
         return b"", found["reason"]
-    return portable(data), ""
+    try:
+        return portable(data), ""
+    except Exception as error:  # as in `check`, which does not make every pixel
+        return b"", reason(error)
 
 
 def _own_version() -> str:

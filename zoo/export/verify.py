@@ -13,11 +13,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
-from zoo.data.decode import prepare
-from zoo.data.pictures import Geometry, portable
+from zoo.data.pictures import Geometry, encode_png, portable
+from zoo.data.pipeline import compiled
 from zoo.models.outputs import checked_probabilities
 
 BATCH_SIZES = (1, 3, 32)
@@ -75,10 +74,8 @@ def verify(
         ExportMismatch: If an answer differs by more than the tolerance, or the fresh process fails.
     """
     started = time.monotonic()
-    prepared = tf.function(
-        lambda data: prepare(data, geometry), input_signature=[tf.TensorSpec([], tf.string)], autograph=False
-    )
-    images = np.stack([prepared(data).numpy() for data in samples]).astype(np.float32)
+    prepare = compiled(geometry)
+    images = np.stack([prepare(data).numpy() for data in samples]).astype(np.float32)
     expected = {size: _predicted(model, images[np.arange(size) % len(images)]) for size in BATCH_SIZES}
     if not all(np.isfinite(values).all() for values in expected.values()):
         raise ExportMismatch("The model gives no numbers (NaN) for the samples, so it cannot be verified.")
@@ -125,13 +122,25 @@ def compute_precision(model: keras.Model) -> str:
 
 
 def read_samples(samples) -> list[bytes]:
-    """Samples, given as paths or bytes, as bytes that the exported graph can decode; made up where there are none."""
+    """Paths, bytes or uint8 arrays (h, w, c) to bytes that the graph decodes; made-up pictures where there are none."""
     if samples is None:
         return synthetic_samples()
     if isinstance(samples, (str, bytes, os.PathLike)):
         samples = [samples]
-    found = [portable(item if isinstance(item, bytes) else Path(item).read_bytes()) for item in samples]
-    return found or synthetic_samples()
+    return [_sample(item) for item in samples] or synthetic_samples()
+
+
+def _sample(item) -> bytes:
+    if isinstance(item, np.ndarray):
+        return encode_png(item.astype(np.uint8))
+    if isinstance(item, bytes):
+        return portable(item)
+    try:
+        return portable(Path(item).read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no sample {item}.") from None
+    except OSError as error:
+        raise OSError(f"The sample {item} cannot be read: {error.strerror or 'it is no picture'}.") from None
 
 
 def synthetic_samples(seed: int = 0) -> list[bytes]:

@@ -320,7 +320,7 @@ def find_tag(name: str, weights: str) -> WeightTag:
     if not tags:
         others = "it has no published weights here; leave `weights` out, or pass a file"
     else:
-        others = f"{near_miss(weights, tags)} It has {_list(tags)}".strip()
+        others = f"{near_miss(weights, [*tags, 'imagenet'])} It has {_list(tags)}".strip()
     raise ValueError(f"Model {name!r} has no weights called {weights!r}: {others}.")
 
 

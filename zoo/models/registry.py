@@ -45,8 +45,8 @@ def create(
         weights: None for fresh weights; "imagenet" for the model's best published weights; one of its tags
             ("keras/mobilenet_v2"); or a file: `.weights.h5`, `.keras`, or an `.h5` file of keras.applications. The
             classifier is replaced where `classes` differs; the first convolution is adapted to 1 or 4 channels.
-        normalization: (mean, variance) of the pixels in 0..255, numbers or one a channel. By default a tag's own, and
-            without a tag what takes 0..255 to -1..1.
+        normalization: (mean, variance) of the pixels in 0..255, numbers or one a channel. By default a tag's own, or
+            what a `.keras` file was trained with, else what takes 0..255 to -1..1.
         dropout: Share of the pooled features dropped before `head_dense` in training.
         l2: Weight of the squared kernels of all convolutions and dense layers in the loss; biases and batch
             normalisation are left out.
@@ -69,6 +69,8 @@ def create(
     classes = _checked_classes(classes)
     shape = _checked_shape(row, input_shape)
     source = weight_files.find(row, weights, classes)
+    if source and normalization is None:
+        normalization = source.normalization
     mean, variance = _normalization(source.tag if source else None, normalization, shape[-1])
 
     image = keras.Input(shape, name="image")

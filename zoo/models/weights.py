@@ -1,5 +1,6 @@
 """From a tag or a file to the layers of a model. Every tensor is accounted for, nothing is unpickled."""
 
+import json
 import os
 import socket
 import warnings
@@ -30,11 +31,13 @@ class Source:
         path: Where it is.
         tag: The published weights that it holds; None for a file of the caller's.
         headless: Whether it may lack the classifier, as keras.applications' files do.
+        normalization: Mean and variance that a `.keras` file says its pictures were normalised by.
     """
 
     path: Path
     tag: WeightTag | None = None
     headless: bool = False
+    normalization: tuple | None = None
 
     @property
     def name(self) -> str:
@@ -62,7 +65,20 @@ def find(row: ModelInfo, weights: str | os.PathLike | None, classes: int) -> Sou
         raise ValueError(f"Weights can be read from {', '.join(_READABLE)} files. Received: weights={str(weights)!r}")
     if not path.is_file():
         raise FileNotFoundError(f"There is no weight file {str(path)!r}.")
-    return Source(path, headless=bool(row.boundaries))
+    return Source(path, headless=bool(row.boundaries), normalization=_stored_normalization(path))
+
+
+def _stored_normalization(path: Path) -> tuple | None:
+    """Mean and variance of the layer `stem_normalize` in a `.keras` file; weights alone would meet other numbers."""
+    if not path.name.endswith(".keras"):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+        return None  # what is wrong with the file is said where its tensors are read
+    found = [layer["config"] for layer in layers if layer["config"].get("name") == "stem_normalize"]
+    return (found[0]["mean"], found[0]["variance"]) if found else None
 
 
 def load(model: keras.Model, source: Source):

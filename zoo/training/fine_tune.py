@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import keras
 from callbacks import CosineDecay, EarlyStopping, TimeBudget
 from zoo.data import pipeline
 from zoo.data.collection import Data
-from zoo.files import make_folder
+from zoo.files import make_folder, shown
 from zoo.models.catalog import CATALOG, find_tag, info
-from zoo.models.outputs import gives_logits
+from zoo.models.outputs import checked_probabilities, gives_logits
 from zoo.models.registry import create
 from zoo.progress import interactive
 from zoo.training import hardware
@@ -92,22 +92,28 @@ def fine_tune(
     started = time.monotonic()
     if not isinstance(data, Data):
         raise TypeError(f"`data` must come from zoo.load_data. Received: {type(data).__name__}")
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise TypeError(f"`recipe` must be a zoo.Recipe, such as run.recipe. Received: {type(recipe).__name__}")
+    if time_limit is not None and not (isinstance(time_limit, (int, float)) and time_limit > 0):
+        raise ValueError(f"`time_limit` must be a number of seconds above 0. Received: time_limit={time_limit!r}")
+    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
     if cache_features not in ("auto", False):
         raise ValueError(f'`cache_features` must be "auto" or False in this version. Received: {cache_features!r}')
     recipe = _resolved(model, data, (recipe or Recipe()).with_fields(given))
     data = _configured(data, recipe)
-    folder = None if directory is None else Path(directory)
-    if folder is not None and (whole := _earlier_run(folder, recipe, data, resume)):
-        print(f"{folder} holds this run already, finished.")
+    folder = None if directory is None else Path(directory).resolve()
+    if folder is not None and (whole := _earlier_run(folder, model, recipe, data, resume)):
+        print(f"{shown(folder)} holds this run already, finished.")
         return whole
 
     keras.utils.set_random_seed(recipe.seed)
     network = model if isinstance(model, keras.Model) else _created(recipe, data)
     _check_fit(network, data)
+    freeze(network, recipe.freeze)  # refuses what it cannot place before anything is written
     folder = _new_folder(recipe.model) if folder is None else make_folder(folder)
     record = {"started": datetime.now(UTC).isoformat(timespec="seconds"), **hardware.environment()}
     run_folder.write_start(folder, recipe, data, record)
-    print(f"{folder}\n{recipe}\n")
+    print(f"{shown(folder)}\n{recipe}\n")
 
     history = _fit(network, data, recipe, callbacks, started, time_limit)
     with original_rates(network):
@@ -134,7 +140,7 @@ def _fit(model, data, recipe, callbacks, started, time_limit) -> dict[str, list[
     best = math.inf
     weights = None
     for phase in phases(recipe):
-        freeze(model, phase.freeze)
+        print(f"{freeze(model, phase.freeze)}\n")
         _compile(model, recipe, phase.rate)
         watchers, stopper = _watchers(recipe, phase, bool(len(data.dev)))
         if time_limit is not None:
@@ -202,9 +208,11 @@ def _resolved(model: str | keras.Model, data: Data, recipe: Recipe) -> Recipe:
     """The recipe without an "auto" in it."""
     own = isinstance(model, keras.Model)
     if own:
-        recipe = _for_own_model(model, recipe)
+        recipe = _for_own_model(model, recipe, data)
     elif model != AUTO or recipe.model == AUTO:
         recipe = recipe.with_fields({"model": model})
+    if not own and recipe.precision == "as given":
+        recipe = recipe.with_fields({"precision": AUTO})  # said of a model that was handed over
     if not own and recipe.model != AUTO:
         info(recipe.model)  # an unknown name is refused with the nearest known one
     usable = data.manifest.usable
@@ -222,20 +230,32 @@ def _resolved(model: str | keras.Model, data: Data, recipe: Recipe) -> Recipe:
     return resolve(recipe, facts)
 
 
-def _for_own_model(model: keras.Model, recipe: Recipe) -> Recipe:
+def _for_own_model(model: keras.Model, recipe: Recipe, data: Data) -> Recipe:
     """What a model that was handed over decides itself."""
     for name in ("weights", "dropout", "l2", "precision"):
         if getattr(recipe, name) != AUTO and recipe.reasons.get(name, "given") == "given":
             raise ValueError(f"`{name}` belongs to the building of a model, and this one is built. Leave it out.")
-    shape = model.input_shape
-    if not isinstance(shape, tuple) or len(shape) != 4:
-        raise ValueError(f"A model of pictures takes one input (batch, height, width, channels). Received: {shape}")
+    inputs, outputs = (getattr(model, name, None) or [] for name in ("inputs", "outputs"))
+    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
+        raise ValueError(
+            "A model that is handed over must be a functional or Sequential one with a keras.Input of pictures, "
+            f"(batch, height, width, channels), and one output. Received: {type(model).__name__} '{model.name}' with "
+            f"inputs {[tuple(tensor.shape) for tensor in inputs]}"
+        )
+    size = tuple(inputs[0].shape[1:3])
     fields: dict[str, Any] = {"model": model.name, "weights": getattr(model, "zoo_weights", None)}
-    if None not in shape[1:3]:
-        fields["image_size"] = shape[1:3]
+    if None not in size:
+        asked = recipe.image_size if recipe.reasons.get("image_size", "given") == "given" else AUTO
+        asked = (asked, asked) if isinstance(asked, int) else asked
+        for wish in (asked, data.image_size):
+            if wish not in (AUTO, None, size):
+                raise ValueError(f"Model '{model.name}' takes pictures of {size}. Received: image_size={wish}")
+        fields["image_size"] = size
+    elif recipe.image_size == AUTO and data.image_size is None and model.name not in CATALOG:
+        raise ValueError(f"Model '{model.name}' takes pictures of any size; say image_size=.")
     reasons = {name: "as handed over" for name in fields}
     recipe = recipe.with_fields(fields)
-    return Recipe(**{**recipe.to_dict(), "reasons": {**recipe.reasons, **reasons}})
+    return replace(recipe, reasons={**recipe.reasons, **reasons})
 
 
 def _configured(data: Data, recipe: Recipe) -> Data:
@@ -281,6 +301,8 @@ def _check_fit(model: keras.Model, data: Data) -> None:
                 f"Model '{model.name}' takes pictures of {model.input_shape[1:]}. "
                 f"The data has {height}x{width} with {channels} channels; see load_data's image_size and channels."
             )
+    # refuses outputs that are neither probabilities nor logits
+    checked_probabilities(model, model(data.train.pixels()[:2], training=False))
     if model.output_shape[-1] != len(data.class_names):
         raise ValueError(
             f"Model '{model.name}' gives {model.output_shape[-1]} outputs for {len(data.class_names)} classes "
@@ -288,7 +310,7 @@ def _check_fit(model: keras.Model, data: Data) -> None:
         )
 
 
-def _earlier_run(folder: Path, recipe: Recipe, data: Data, resume: bool) -> Run | None:
+def _earlier_run(folder: Path, model, recipe: Recipe, data: Data, resume: bool) -> Run | None:
     """The finished run of the same recipe and data, where the folder holds it.
 
     Raises:
@@ -296,20 +318,26 @@ def _earlier_run(folder: Path, recipe: Recipe, data: Data, resume: bool) -> Run 
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
+    name = shown(folder)
     if folder.is_file() or not run_folder.begun(folder):
-        raise ValueError(f"{folder} exists and is no run. Choose another directory.")
+        raise ValueError(f"{name} exists and is no run. Choose another directory.")
     if not resume:
-        raise ValueError(f"{folder} holds a run already, and resume=False. Choose another directory.")
-    if Recipe.load(folder / run_folder.RECIPE) != recipe:
-        raise ValueError(f"{folder} holds a run of another recipe. Choose another directory.")
+        raise ValueError(f"{name} holds a run already, and resume=False. Choose another directory.")
     if not run_folder.finished(folder):
         return None
+    if isinstance(model, keras.Model):
+        raise ValueError(
+            f"{name} holds a finished run, and whether it began with the model handed over cannot be told. "
+            "Choose another directory, or take it with zoo.load_run."
+        )
+    if Recipe.load(folder / run_folder.RECIPE) != recipe:
+        raise ValueError(f"{name} holds a run of another recipe. Choose another directory.")
     return load_run(folder, data)
 
 
 def _new_folder(name: str) -> Path:
     """The first free runs/NAME-N."""
-    runs = make_folder("runs")
+    runs = make_folder(Path("runs").resolve())
     number = 1
     while True:
         with contextlib.suppress(FileExistsError):

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -84,6 +85,10 @@ class Recipe:
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self):
+        for item in fields(self):
+            object.__setattr__(self, item.name, _plain(getattr(self, item.name)))
+        if self.weights == "none":
+            object.__setattr__(self, "weights", None)
         for name, options in CHOICES.items():
             value = getattr(self, name)
             if value != AUTO and value not in options:
@@ -92,8 +97,12 @@ class Recipe:
             value = getattr(self, name)
             if value != AUTO and (isinstance(value, bool) or not fits(value)):
                 raise ValueError(f"`{name}` must be {wanted}, or auto. Received: {name}={value!r}")
-        if isinstance(self.image_size, list):
-            object.__setattr__(self, "image_size", tuple(self.image_size))
+        sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
+        if self.image_size != AUTO and not (len(sides) <= 2 and all(isinstance(n, int) and n > 0 for n in sides)):
+            raise ValueError(
+                "`image_size` must be a positive whole number, (height, width), or auto. "
+                f"Received: image_size={self.image_size!r}"
+            )
 
     def with_fields(self, given: Mapping[str, Any]) -> "Recipe":
         """A copy with some fields set by hand.
@@ -247,7 +256,16 @@ def resolve(recipe: Recipe, facts: Facts) -> Recipe:
 
 
 def _number(value) -> bool:
-    return isinstance(value, (int, float))
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _plain(value):
+    """Numbers of numpy as numbers, paths as text, lists as tuples: what a JSON file gives back unchanged."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    return value.item() if hasattr(value, "item") else value
 
 
 def _show(value) -> str:

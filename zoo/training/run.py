@@ -1,5 +1,7 @@
 """Run: one training with its folder, which holds everything about it."""
 
+import contextlib
+import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -20,6 +22,7 @@ from zoo.evaluation.predictions import Evaluation
 from zoo.files import write_json, write_text, writing
 from zoo.models.outputs import checked_probabilities, prediction_table
 from zoo.training.recipe import Recipe
+from zoo.transfer.freezing import freeze
 
 RECIPE, DATA, ENVIRONMENT, MANIFEST = "recipe.json", "data.json", "environment.json", "manifest.csv"
 MODEL, HISTORY = "model.keras", "history.csv"  # the history is written last: where it stands, the run is whole
@@ -29,11 +32,11 @@ class Run:
     """One training, finished.
 
     Attributes:
-        model: The network with the weights of its best epoch.
+        model: The network with the weights of its best epoch; a model that was handed over is trained in place.
         recipe: Every choice, with its reason.
         history: Metric name to a value an epoch, over all phases; `val_` stands for the dev set.
         data: The data, at the size and crop that the network got.
-        directory: The run's folder.
+        directory: The run's folder, absolute.
     """
 
     def __init__(
@@ -86,13 +89,21 @@ class Run:
         from zoo.data import pipeline
 
         geometry: Geometry = self.data.geometry
+        problems: dict[int, str] = {}
         if isinstance(pictures, np.ndarray):
+            if pictures.ndim == 3 and pictures.shape[-1] in (3, 4) and pictures.shape[-1] == geometry.channels:
+                raise ValueError(
+                    "Pictures must have shape (n, height, width) or (n, height, width, channels); one picture x is "
+                    f"x[None]. Received: shape={pictures.shape}"
+                )
             pixels = pipeline.resized(arrays(pictures, np.zeros(len(pictures), int))[0].images, geometry)
-            names, problems = [str(row) for row in range(len(pixels))], {}
+            names = [str(row) for row in range(len(pixels))]
         else:
             paths = picture_paths(pictures)
             pixels, problems = pipeline.read_files(paths, geometry)
             names = [str(path) for path in paths]
+        if not names:
+            return prediction_table([], np.zeros((0, len(self.class_names))), self.class_names)
         outputs = self.model.predict(pixels, batch_size=32, verbose=0)  # pyright: ignore[reportArgumentType]
         found = checked_probabilities(self.model, outputs)
         found[list(problems)] = np.nan
@@ -127,9 +138,11 @@ class Run:
         """The best epoch's figures, and the headlines of every evaluation that was made."""
         best = self.best_epoch
         figures = {"epoch": best, **{name: values[best - 1] for name, values in self.history.items()}}
-        for path in sorted((self.directory / "evaluation").glob("*.json")):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            figures[path.stem] = {name: found[name] for name in ("pictures", "accuracy", "accuracy_interval", "loss")}
+        for split in ("train", "dev", "test"):
+            path = self.directory / "evaluation" / f"{split}.json"
+            if path.exists():
+                found = json.loads(path.read_text(encoding="utf-8"))
+                figures[split] = {name: found[name] for name in ("pictures", "accuracy", "accuracy_interval", "loss")}
         return figures
 
     def __repr__(self):
@@ -190,14 +203,40 @@ def load_run(directory: str | os.PathLike, data=None) -> Run:
         FileNotFoundError: If the folder holds no run, or one that is not finished, or its pictures are gone.
         ValueError: If `data` holds other pictures.
     """
-    folder = Path(directory)
+    folder = Path(directory).resolve()
     missing = [name for name in (RECIPE, DATA, MANIFEST, MODEL, HISTORY) if not (folder / name).exists()]
     if not begun(folder):
-        raise FileNotFoundError(f"{folder} holds no run: there is no {RECIPE} in it.")
+        raise FileNotFoundError(f"{directory} holds no run: there is no {RECIPE} in it.")
     if missing:
-        raise FileNotFoundError(f"The run in {folder} is not whole: {', '.join(missing)} missing. Train it again.")
-    description = json.loads((folder / DATA).read_text(encoding="utf-8"))
-    restored = restore(description, read_manifest(folder / MANIFEST), data)
-    history = pd.read_csv(folder / HISTORY, float_precision="round_trip").drop(columns="epoch")
-    model: Any = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
-    return Run(model, Recipe.load(folder / RECIPE), {str(k): v.tolist() for k, v in history.items()}, restored, folder)
+        raise FileNotFoundError(f"The run in {directory} is not whole: {', '.join(missing)} missing. Train it again.")
+    recipe = Recipe.load(folder / RECIPE)
+    with _naming(folder / DATA):
+        description = json.loads((folder / DATA).read_text(encoding="utf-8"))
+        for name in ("source", "image_size", "channels", "crop", "interpolation", "fingerprint"):
+            description[name]
+    with _naming(folder / MANIFEST):
+        manifest = read_manifest(folder / MANIFEST)
+    with _naming(folder / HISTORY):
+        history = _read_history(folder / HISTORY)
+    restored = restore(description, manifest, data)
+    with _naming(folder / MODEL):
+        model: Any = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
+    model.zoo_weights = recipe.weights
+    freeze(model, recipe.freeze)  # a file does not hold that frozen dropout is silent
+    return Run(model, recipe, history, restored, folder)
+
+
+def _read_history(path: Path) -> dict[str, list[float]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}
+
+
+@contextlib.contextmanager
+def _naming(path: Path):
+    """Turns whatever a damaged file leads to into an error that names it."""
+    try:
+        yield
+    except Exception as error:
+        what = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} is damaged, so the run cannot be loaded ({what}). Train it again.") from error

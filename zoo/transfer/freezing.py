@@ -12,6 +12,7 @@ import keras
 
 from zoo.models import stages as staging
 
+UNPLACED = "(no stage)"
 AMOUNTS = ("none", "small", "medium", "large")
 _CHANCE = {  # layers that change their input in training -> the attribute that says how much
     keras.layers.Dropout: "rate",  # SpatialDropout is one of them, and so is the stochastic depth of EfficientNet
@@ -95,8 +96,8 @@ def freeze(model: keras.Model, amount: str, *, stages: Mapping[str, Iterable[str
         A table of what trains; print it.
 
     Raises:
-        ValueError: If `amount` is none of the four, a layer with weights or dropout belongs to no stage, or `stages`
-            names a layer that the model does not have.
+        ValueError: If `amount` is none of the four, a layer with weights or dropout belongs to no stage (which "none"
+            does not ask), or `stages` names a layer that the model does not have.
 
     Example:
         >>> from zoo.models.registry import create
@@ -105,7 +106,7 @@ def freeze(model: keras.Model, amount: str, *, stages: Mapping[str, Iterable[str
     """
     if amount not in AMOUNTS:
         raise ValueError(f"`amount` must be one of {AMOUNTS}. Received: amount={amount!r}")
-    groups = _groups(model, stages)
+    groups = _groups(model, stages, strict=amount != "none")
     frozen = _frozen(list(groups), amount)
     unfreeze(model)
     for name in frozen:
@@ -144,19 +145,19 @@ def original_rates(model: keras.Model):
             setattr(layer, attribute, 0.0)
 
 
-def _groups(model, stages):
-    """Stage -> layers; an error where something that could learn or drop belongs to none."""
+def _groups(model, stages, strict):
+    """Stage -> layers; what could learn or drop and belongs to none is an error, or if not `strict` one more stage."""
     if not model.built:
         raise ValueError(f"Model {model.name!r} is not built yet; call it on a batch, or give it an input shape.")
     groups = staging.stages(model, stages)
     placed = {layer.name for layers in groups.values() for layer in layers}
-    for layer in model.layers:
-        if layer.name not in placed and (layer.weights or _droppers(layer)):
-            raise ValueError(
-                f"Layer {layer.name!r} of model {model.name!r} is outside the naming contract (stem, stage<k>, head), "
-                "so `freeze` cannot place it. Rename it, or set `trainable` by hand."
-            )
-    return groups
+    strange = [layer for layer in model.layers if layer.name not in placed and (layer.weights or _droppers(layer))]
+    if strange and strict:
+        raise ValueError(
+            f"Layer {strange[0].name!r} of model {model.name!r} is outside the naming contract (stem, stage<k>, head), "
+            "so `freeze` cannot place it. Rename it, or set `trainable` by hand."
+        )
+    return {**groups, UNPLACED: strange} if strange else groups
 
 
 def _frozen(names, amount):
