@@ -281,13 +281,18 @@ def test_a_pretrained_network_learns_real_photos_with_its_trunk_held_still(zoo_d
             assert all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), held, strict=True)), layer.name
 
 
-def test_half_precision_trains_evaluates_and_exports(data, tmp_path):
+def test_half_precision_trains_evaluates_and_comes_back(data, tmp_path):
     run = zoo.fine_tune("convnet", data, directory=tmp_path / "run", precision="mixed_bfloat16", **QUICK)
     assert run.model.get_layer("stage1_conv").compute_dtype == "bfloat16"
     assert keras.config.dtype_policy().name == "float32"  # that of everybody else is left alone
     assert run.evaluate("test").accuracy > 0.8
     again = zoo.load_run(run.directory, data)
     assert again.model.get_layer("stage1_conv").compute_dtype == "bfloat16"
+
+
+@pytest.mark.slow
+def test_half_precision_is_exported_with_a_tolerance_of_its_own(data, tmp_path):
+    again = zoo.fine_tune("convnet", data, directory=tmp_path / "run", precision="mixed_bfloat16", **QUICK)
     proof = json.loads((again.export() / "verification.json").read_text())
     assert proof["passed"]
     assert proof["precision"] == "bfloat16"
