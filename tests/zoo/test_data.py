@@ -252,6 +252,15 @@ def test_a_copy_in_another_class_moves_nothing_but_itself(photos):
     assert "1 pictures bear more than one label" in data.summary()
 
 
+def test_a_table_may_use_every_word_that_folders_may(photos):
+    rows = zoo.load_data(photos).manifest.table
+    words = rows.split.map({"train": "Training", "dev": "validation", "test": "testing"})
+    data = zoo.load_data(
+        pd.DataFrame({"path": [str(photos / path) for path in rows.path], "label": rows.label, "split": words})
+    )
+    assert list(data.manifest.table.split) == list(rows.split)
+
+
 def test_missing_labels_are_never_a_class(photos, digit_pictures):
     images, labels = digit_pictures
     with pytest.raises(ValueError, match="1 labels are missing, the first in row 0"):

@@ -264,3 +264,12 @@ def test_prediction_table_leaves_unreadable_pictures_without_a_label(problems):
     assert table.label.tolist() == ["bee", ""]
     assert np.isnan(table.probability[1])
     assert table.problem.tolist() == ["", "is empty"]
+
+
+def test_pictures_without_a_size_get_the_models(digit_pictures):
+    data = load_data(digit_pictures)
+    model = create("convnet", classes=3, input_shape=(16, 16, 3))
+    sized = evaluate(model, data.configured(image_size=16).dev)
+    assert np.array_equal(evaluate(model, data.dev).probabilities, sized.probabilities)
+    with pytest.raises(ValueError, match="No image size is set"):
+        evaluate(create("convnet", classes=3, input_shape=(None, None, 3)), data.dev)

@@ -396,3 +396,12 @@ def test_predicting_nothing_and_a_lone_picture(run, data):
     assert list(run.predict([]).columns) == ["path", "label", "probability"]
     with pytest.raises(ValueError, match=r"x\[None\]"):
         run.predict(data.test.pixels()[0])
+
+
+def test_frozen_dropout_is_silent_again_after_loading(data, tmp_path):
+    layer = "stage1_dropout"
+    network = zoo.create("convnet", classes=3, input_shape=(8, 8, 3), feature_dropout=0.5)
+    held = zoo.fine_tune(network, data, freeze="large", directory=tmp_path / "run", **QUICK)
+    assert held.model.get_layer(layer).rate == 0
+    assert zoo.load_run(held.directory, data).model.get_layer(layer).rate == 0
+    assert keras.saving.load_model(held.directory / "model.keras").get_layer(layer).rate == 0.5

@@ -45,7 +45,8 @@ def read(readers: Sequence[Callable[[], bytes]], geometry: Geometry, title: str)
             except tf.errors.InvalidArgumentError:  # Pillow reads some files that TensorFlow refuses
                 pixels[row] = prepare(as_png(data))
         except Exception as error:  # Pillow's readers raise nearly anything on damaged files
-            problems[row] = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            problems[row] = text.splitlines()[0]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in track(pool.map(fill, range(len(readers))), title, len(readers)):

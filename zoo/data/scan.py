@@ -24,8 +24,13 @@ SPLIT_FOLDERS = {
 IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
 HIDDEN = "hidden"  # not worth a line each
 FACTS = {"status": "usable", "reason": "", "format": "", "width": 0, "height": 0, "bytes": 0, "sha256": ""}
-NOTHING = {**FACTS, "label": "", "split": ""}
-LOOSE = {"status": "in no class folder", "reason": "a picture's label is the folder that it lies in"}
+LOOSE = {
+    **FACTS,
+    "label": "",
+    "split": "",
+    "status": "in no class folder",
+    "reason": "a picture's label is the folder that it lies in",
+}
 COLUMNS = ["path", "label", "split", "status", "reason", "format", "width", "height", "bytes", "sha256"]
 
 
@@ -35,8 +40,8 @@ class Manifest:
 
     Args:
         table: Columns path (relative to the source), label, split ("" where the source gives none), status
-            ("usable", "unreadable", "not a picture", "too large", "in no class folder",
-            "unlabelled"), reason, format, width and height in pixels, bytes, sha256.
+            ("usable", "unreadable", "not a picture", "too large", "in no class folder", "unlabelled"), reason, format,
+            width and height in pixels, bytes, sha256.
         notes: What was passed over without a look: a line each, "hidden" for hidden files and folders.
         empty: Class folders without a single file.
     """
@@ -123,7 +128,7 @@ def scan(folder: str | os.PathLike) -> Manifest:
         {"path": _text(path, root), "label": _text(root / label, root), "split": split, **fact}
         for (path, label, split), fact in zip(found, facts, strict=True)
     ]
-    rows += [{**NOTHING, "path": _text(path, root), **LOOSE} for path in loose]
+    rows += [{**LOOSE, "path": _text(path, root)} for path in loose]
     return Manifest(pd.DataFrame(rows, columns=COLUMNS), notes, empty)
 
 
@@ -209,7 +214,8 @@ def _class_files(root: Path) -> tuple[list[tuple[Path, str, str]], list[Path], l
     for top, split in tops:
         if top != root:
             folders, more_loose, more_notes = _entries(top, root)
-            loose, notes = loose + more_loose, notes + more_notes
+            loose += more_loose
+            notes += more_notes
         for folder in folders:
             files, more_notes = _walk(folder, root)
             notes += more_notes
@@ -228,7 +234,8 @@ def _walk(folder: Path, root: Path) -> tuple[list[Path], list[str]]:
     folders, files, notes = _entries(folder, root)
     for inner in folders:
         more_files, more_notes = _walk(inner, root)
-        files, notes = files + more_files, notes + more_notes
+        files += more_files
+        notes += more_notes
     return files, notes
 
 

@@ -9,17 +9,9 @@ import numpy as np
 import pandas as pd
 
 from zoo.data.pictures import encode_png, portable
-from zoo.data.scan import COLUMNS, Manifest, inspect, scan
+from zoo.data.scan import COLUMNS, SPLIT_FOLDERS, Manifest, inspect, scan
 
-SPLIT_WORDS = {
-    "train": "train",
-    "val": "dev",
-    "valid": "dev",
-    "validation": "dev",
-    "dev": "dev",
-    "test": "test",
-    "": "",
-}
+SPLIT_WORDS = {**SPLIT_FOLDERS, "": ""}  # what the column split may say
 
 
 @dataclass(frozen=True)

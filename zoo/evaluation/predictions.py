@@ -264,9 +264,7 @@ def evaluate(model: keras.Model, split) -> Evaluation:
     if not len(split):
         raise ValueError(f"The {split.name} split has no pictures, so there is nothing to evaluate.")
     check_width(model, split.class_names)
-    if split.image_size is None:
-        split = split.configured(image_size=model.input_shape[1:3])
-    _check_pictures(model, split)
+    split = _fitted(model, split)
     outputs = model.predict(
         split.dataset(batch_size=BATCH),
         steps=math.ceil(len(split) / BATCH),
@@ -281,9 +279,11 @@ def evaluate(model: keras.Model, split) -> Evaluation:
     )
 
 
-def _check_pictures(model, split):
-    """Holds the split's pictures to the size that the model takes; a size of None takes any."""
+def _fitted(model, split):
+    """The split at the model's size where it has none; one of another size is refused. A side of None takes any."""
     wanted = tuple(model.inputs[0].shape[1:]) if getattr(model, "inputs", None) else ()
+    if split.image_size is None and len(wanted) == 3 and None not in wanted[:2]:
+        split = split.configured(image_size=wanted[:2])
     given = split.geometry.shape
     fits = all(side in (None, have) for side, have in zip(wanted, given, strict=False))
     if not fits or len(wanted) not in (0, 3):
@@ -291,6 +291,7 @@ def _check_pictures(model, split):
             f"The model takes pictures of shape {wanted} (height, width, channels), the split gives {given}. "
             "Use data.configured(image_size=...), or load_data(..., channels=...)."
         )
+    return split
 
 
 def _count(k):
