@@ -10,7 +10,8 @@ from keras import layers
 
 from zoo.models import settings
 from zoo.models import weights as weight_files
-from zoo.models.catalog import ModelInfo, WeightTag, info, near_miss
+from zoo.models.catalog import info, near_miss
+from zoo.models.entries import ModelInfo, WeightTag
 
 _DEFAULT_NORMALIZATION = (127.5, 127.5**2)  # 0..255 to -1..1
 

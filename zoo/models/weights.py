@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +13,14 @@ import h5py
 import keras
 import numpy as np
 
-from zoo.models.catalog import ModelInfo, WeightTag, find_tag
+from zoo.models import fetch
+from zoo.models.catalog import find_tag
+from zoo.models.entries import KerasFile, ModelInfo, WeightTag
 
 HEAD = "head_dense"
 _READABLE = (".weights.h5", ".h5", ".keras")
 _REFUSED = (".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt")
 _KERAS_CLASSIFIER = "predictions"  # what keras.applications call the classifier of theirs
-_FETCH_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,6 @@ def load(model: keras.Model, source: Source):
             variable.assign(value)
 
 
-def cache_folder() -> Path:
-    """Where published weights are kept: Keras' own cache, $KERAS_HOME/models or ~/.keras/models."""
-    home = os.environ.get("KERAS_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".keras") / "models"
-
-
 def _is_path(weights):
     if isinstance(weights, os.PathLike) or weights.endswith((*_READABLE, *_REFUSED, ".safetensors")):
         return True
@@ -111,40 +105,17 @@ def _is_path(weights):
 
 
 def _published(tag: WeightTag, row, classes):
-    if tag.classifier is not None and classes == row.classes:
+    file = tag.file
+    if not isinstance(file, KerasFile):
+        return Source(fetch.hub_file(tag), tag)
+    if file.classifier is not None and classes == row.classes:
         try:
-            return Source(_fetch(tag, *tag.classifier), tag, headless=True)
+            return Source(fetch.keras_file(tag, file.url, *file.classifier), tag, headless=True)
         except FileNotFoundError as missing:
-            if not (cache_folder() / tag.file).is_file():
+            if not (fetch.cache_folder() / file.name).is_file():
                 raise
-            warnings.warn(f"{missing} The features of {tag.file!r} are used, under a new classifier.", stacklevel=4)
-    return Source(_fetch(tag, tag.file, tag.md5), tag, headless=True)
-
-
-def _fetch(tag: WeightTag, file, md5):
-    folder = cache_folder()
-    path = folder / file
-    if path.is_file():
-        return path
-    part = f"{file}.{os.getpid()}.part"  # takes its name only when it is whole
-    timeout = socket.getdefaulttimeout()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        socket.setdefaulttimeout(_FETCH_SECONDS)  # a network that swallows packets would hang for minutes
-        fetched = keras.utils.get_file(
-            part, f"{tag.url}/{file}", cache_dir=str(folder.parent), cache_subdir="models", file_hash=md5
-        )
-        os.replace(fetched, path)
-    except Exception as error:  # Keras wraps what went wrong in a bare Exception
-        raise FileNotFoundError(
-            f"The weights {tag.name!r} need the file {file!r}, which is not in {str(folder)!r} and could not be "
-            f"fetched from {tag.url} ({error}). Copy it there, pass another file (`weights=PATH`), or start from fresh "
-            "weights (`weights=None`)."
-        ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
-        (folder / part).unlink(missing_ok=True)
-    return path
+            warnings.warn(f"{missing} The features of {file.name!r} are used, under a new classifier.", stacklevel=4)
+    return Source(fetch.keras_file(tag, file.url, file.name, file.md5), tag, headless=True)
 
 
 @contextmanager
