@@ -1,6 +1,8 @@
 """Plain convolutional networks: convolutions and poolings in a row.
 
-`lenet5` is LeCun et al. 1998, http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf; `convnet` is the textbook's network.
+`lenet5` is LeCun et al. 1998, http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf; `alexnet` Krizhevsky 2014,
+https://arxiv.org/abs/1404.5997, and `vgg` Simonyan and Zisserman 2014, https://arxiv.org/abs/1409.1556, laid out as the
+public weights of torchvision and timm; `convnet` is the textbook's network.
 """
 
 from keras import layers
@@ -30,6 +32,73 @@ def lenet5(x):
 
 def _conv_tanh(x, filters, kernel, *, name):
     return layers.Conv2D(filters, kernel, activation="tanh", kernel_initializer=blocks.INITIALIZER, name=name)(x)
+
+
+def alexnet(x, *, feature_dropout=0.0):
+    """Five convolutions and two hidden layers, as in torchvision.
+
+    Departures from the paper, figure 2: 64 and 192 channels first, as in torchvision.
+
+    (n, 224, 224, 3) -> (n, 1, 1, 4096)
+
+    Args:
+        feature_dropout: Share of values dropped before each hidden layer in training; 0.5 in the paper.
+    """
+    x = blocks.pad(x, 2, "stem_pad")
+    x = layers.Conv2D(64, 11, strides=4, kernel_initializer=blocks.INITIALIZER, name="stem_conv1")(x)  # 55 x 55 x 64
+    x = layers.Activation("relu", name="stem_act1")(x)
+    x = layers.MaxPooling2D(3, strides=2, name="stage1_pool")(x)
+    x = _conv_act(x, 192, 5, name="stage1", number=1)  # 27 x 27 x 192
+    x = layers.MaxPooling2D(3, strides=2, name="stage2_pool")(x)
+    for i, filters in enumerate((384, 256, 256), start=1):
+        x = _conv_act(x, filters, 3, name="stage2", number=i)  # 13 x 13 x 256
+    x = layers.MaxPooling2D(3, strides=2, name="stage3_pool")(x)  # 6 x 6 x 256
+    return _hidden_layers(x, 6, feature_dropout, name="stage3")
+
+
+def vgg(x, *, depths, batch_norm=False, feature_dropout=0.0):
+    """3x3 convolutions, then two hidden layers: table 1 of the paper, an entry of `depths` for each size.
+
+    The hidden layers are convolutions in the last stage: pictures larger than 224 pixels slide through them (section
+    3.2); where the map before them is smaller than 7x7, it is spread over 7x7 by adaptive pooling, as in timm.
+
+    (n, 224, 224, 3) -> (n, 1, 1, 4096)
+
+    Args:
+        depths: Convolutions of the stem and of each stage behind it.
+        batch_norm: Whether batch normalisation stands between each convolution and its activation.
+        feature_dropout: Share of values dropped before each hidden layer in training; 0.5 in the paper.
+    """
+    for k, depth in enumerate(depths):
+        name = f"stage{k}" if k else "stem"
+        if k:
+            x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+        for i in range(1, depth + 1):
+            x = _conv_act(x, min(512, 64 * 2**k), 3, batch_norm=batch_norm, name=name, number=i)
+    name = f"stage{len(depths)}"
+    x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)  # 7 x 7 x 512
+    return _hidden_layers(x, 7, feature_dropout, name=name)
+
+
+def _conv_act(x, filters, kernel, *, batch_norm=False, name, number):
+    x = blocks.conv(x, filters, kernel, use_bias=True, name=f"{name}_conv{number}")
+    x = blocks.batch_norm(x, name=f"{name}_bn{number}") if batch_norm else x
+    return layers.Activation("relu", name=f"{name}_act{number}")(x)
+
+
+def _hidden_layers(x, side, dropout, *, name):
+    """Two fully connected layers of 4096 units, for maps of `side` x `side`, as convolutions.
+
+    (n, h, w, c) -> (n, h - side + 1, w - side + 1, 4096); (n, 1, 1, 4096) for smaller maps
+    """
+    height, width = x.shape[1:3]
+    if height and width and min(height, width) < side:
+        x = layers.AdaptiveAveragePooling2D((max(height, side), max(width, side)), name=f"{name}_spread")(x)
+    for i, kernel in enumerate((side, 1), start=1):
+        x = layers.Dropout(dropout, name=f"{name}_dropout{i}")(x) if dropout else x
+        x = layers.Conv2D(4096, kernel, kernel_initializer=blocks.INITIALIZER, name=f"{name}_fc{i}")(x)
+        x = layers.Activation("relu", name=f"{name}_fc{i}_act")(x)
+    return x
 
 
 def convnet(

@@ -70,8 +70,8 @@ def create(
     classes = _checked_classes(classes)
     shape = _checked_shape(row, input_shape)
     source = weight_files.find(row, weights, classes)
-    if source and normalization is None:
-        normalization = source.normalization
+    if source and normalization is None and source.normalization:
+        normalization = tuple(_for_channels(part, shape[-1]) for part in source.normalization)
     mean, variance = _normalization(source.tag if source else None, normalization, shape[-1])
 
     image = keras.Input(shape, name="image")
@@ -150,8 +150,10 @@ def _normalization(tag: WeightTag | None, given, channels):
 
 def _for_channels(values, channels):
     """A statistic of three colours for other channels: one that is not red, green or blue gets their average."""
-    average = sum(values) / len(values)
-    return list(values) if channels == len(values) else [average] if channels == 1 else [*values, average]
+    if not hasattr(values, "__len__") or len(values) != 3:
+        return values
+    average = sum(values) / 3
+    return list(values) if channels == 3 else [average] if channels == 1 else [*values, average]
 
 
 def _numbers(part, channels):

@@ -8,17 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 import numpy as np
 
-from zoo.models import fetch
+from zoo.models import checkpoints, fetch
 from zoo.models.catalog import find_tag
 from zoo.models.entries import KerasFile, ModelInfo, WeightTag
 
 HEAD = "head_dense"
-_READABLE = (".weights.h5", ".h5", ".keras")
+_READABLE = (".weights.h5", ".h5", ".keras", ".safetensors")
 _REFUSED = (".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt")
 _KERAS_CLASSIFIER = "predictions"  # what keras.applications call the classifier of theirs
 
@@ -31,13 +32,15 @@ class Source:
         path: Where it is.
         tag: The published weights that it holds; None for a file of the caller's.
         headless: Whether it may lack the classifier, as keras.applications' files do.
-        normalization: Mean and variance that a `.keras` file says its pictures were normalised by.
+        normalization: Mean and variance that a file says its pictures were normalised by.
+        layout: Rule for the names in a safetensors file; None for the others.
     """
 
     path: Path
     tag: WeightTag | None = None
     headless: bool = False
     normalization: tuple | None = None
+    layout: str | None = None
 
     @property
     def name(self) -> str:
@@ -59,12 +62,20 @@ def find(row: ModelInfo, weights: str | os.PathLike | None, classes: int) -> Sou
     if path.name.endswith(_REFUSED):
         raise ValueError(
             f"{str(path)!r} looks like a pickle, which can run any code when it is opened, so it is not read. "
-            "Convert it to a `.weights.h5` file where you trust it."
+            f"{checkpoints.how_to_convert(path)}"
         )
     if not path.name.endswith(_READABLE):
         raise ValueError(f"Weights can be read from {', '.join(_READABLE)} files. Received: weights={str(weights)!r}")
     if not path.is_file():
         raise FileNotFoundError(f"There is no weight file {str(path)!r}.")
+    if path.name.endswith(".safetensors"):
+        if row.layout is None:
+            raise ValueError(
+                f"There are no public safetensors files of {row.name!r}, so it is not known how their tensors are "
+                f"called. Weights of this model can be read from {', '.join(_READABLE[:-1])} files. "
+                f"Received: weights={str(weights)!r}"
+            )
+        return Source(path, normalization=_timm_normalization(path), layout=row.layout)
     return Source(path, headless=bool(row.boundaries), normalization=_stored_normalization(path))
 
 
@@ -81,6 +92,16 @@ def _stored_normalization(path: Path) -> tuple | None:
     return (found[0]["mean"], found[0]["variance"]) if found else None
 
 
+def _timm_normalization(path: Path) -> tuple | None:
+    """Mean and variance from the `config.json` that lies beside every file of timm's on the hub."""
+    try:
+        config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))["pretrained_cfg"]
+        mean, std = ([255 * float(number) for number in config[word]] for word in ("mean", "std"))
+    except (OSError, KeyError, ValueError, TypeError):
+        return None
+    return mean, [value**2 for value in std]
+
+
 def load(model: keras.Model, source: Source):
     """Puts the tensors of a file into the layers of the same names; the model is changed only if all of them fit.
 
@@ -90,16 +111,20 @@ def load(model: keras.Model, source: Source):
     Raises:
         ValueError: If the file cannot be read, or a tensor is missing, left over or of another shape.
     """
-    with _open(source.path) as tensors:
+    with ExitStack() as stack:
+        if source.layout:
+            tensors, wrong = stack.enter_context(checkpoints.opened(source.path, model, source.layout))
+        else:
+            tensors, wrong = stack.enter_context(_open(source.path)), []
         if source.headless and _KERAS_CLASSIFIER in tensors:
             tensors[HEAD] = tensors.pop(_KERAS_CLASSIFIER)
-        plan = _plan(model, tensors, source)
+        plan = _plan(model, tensors, source, wrong)
         for variable, value in plan:
-            variable.assign(value)
+            variable.assign(np.asarray(value))
 
 
 def _is_path(weights):
-    if isinstance(weights, os.PathLike) or weights.endswith((*_READABLE, *_REFUSED, ".safetensors")):
+    if isinstance(weights, os.PathLike) or weights.endswith((*_READABLE, *_REFUSED)):
         return True
     return Path(weights).is_file()
 
@@ -107,7 +132,7 @@ def _is_path(weights):
 def _published(tag: WeightTag, row, classes):
     file = tag.file
     if not isinstance(file, KerasFile):
-        return Source(fetch.hub_file(tag), tag)
+        return Source(fetch.hub_file(tag), tag, layout=row.layout)
     if file.classifier is not None and classes == row.classes:
         try:
             return Source(fetch.keras_file(tag, file.url, *file.classifier), tag, headless=True)
@@ -186,26 +211,31 @@ def _variables(model) -> dict[str, list]:
     return {layer.name: layer.weights for layer in model.layers}
 
 
-def _plan(model, tensors: Mapping[str, Sequence[h5py.Dataset]], source: Source):
-    """Pairs of variable and value; raises before anything is assigned."""
+def _plan(model, tensors: Mapping[str, Sequence[Any] | None], source: Source, wrong: list[str]):
+    """Pairs of variable and what becomes its value; raises before anything is assigned.
+
+    `wrong` is what is known to be wrong already; None stands for tensors that are named there.
+    """
     layers = _variables(model)
     first = next(name for name, variables in layers.items() if variables)
-    wrong, plan = [], []
+    plan = []
     for name, variables in layers.items():
         found = tensors.get(name)
         if found is None:
-            if variables and not (name == HEAD and source.headless):
+            if variables and name not in tensors and not (name == HEAD and source.headless):
                 wrong.append(f"layer {name!r} needs {_shapes(variables)}, and the file has no such layer")
             continue
         if _shapes(found) == _shapes(variables):
-            plan += [(variable, np.asarray(data)) for variable, data in zip(variables, found, strict=True)]
+            plan += list(zip(variables, found, strict=True))
         elif name == HEAD and _differ_in_classes_only(variables, found):
             continue
         elif name == first and _differ_in_channels_only(variables, found):
             kernel = adapt_channels(np.asarray(found[0]), variables[0].shape[2])
-            plan += list(zip(variables, [kernel, *map(np.asarray, found[1:])], strict=True))
+            plan += list(zip(variables, [kernel, *found[1:]], strict=True))
         else:
-            wrong.append(f"layer {name!r} needs {_shapes(variables)}, the file holds {_shapes(found)}")
+            wrong.append(
+                f"layer {name!r} needs {_shapes(variables)}, the file holds {_shapes(found)} in {_first_name(found)!r}"
+            )
     wrong += [
         f"the file's layer {name!r}, {_shapes(tensors[name])}, has no place" for name in tensors if name not in layers
     ]
@@ -219,6 +249,10 @@ def _plan(model, tensors: Mapping[str, Sequence[h5py.Dataset]], source: Source):
 
 def _shapes(variables):
     return [tuple(variable.shape) for variable in variables]
+
+
+def _first_name(found):
+    return found[0].name if found else ""
 
 
 def _differ_in_classes_only(variables, found):

@@ -1,0 +1,131 @@
+"""Public safetensors files, in PyTorch's layout, read as the layers of a Keras model."""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+_BATCH_NORM = ("weight", "bias", "running_mean", "running_var")  # in the order of Keras' variables
+_COUNTER = "num_batches_tracked"  # how many batches PyTorch has seen: no weight
+
+
+class Tensor:
+    """A tensor of a file, not yet read, in the order of axes that Keras has.
+
+    Attributes:
+        name: Its name in the file.
+        shape: Its shape in that order.
+    """
+
+    def __init__(self, file, key: str, layer: keras.Layer):
+        self.name = key
+        self._read: Callable[[], np.ndarray] = lambda: file.get_tensor(key)
+        self._views = list(_views(tuple(file.get_slice(key).get_shape()), layer))
+        self.shape: tuple[int, ...] = self._views[-1][1]
+
+    def __array__(self, dtype=None, copy=None):
+        value = self._read()
+        for turn, shape in self._views:
+            value = value.reshape(shape) if turn is None else value.transpose(turn)
+        return np.asarray(value, dtype)
+
+
+def _views(shape, layer) -> Iterator[tuple[tuple[int, ...] | None, tuple[int, ...]]]:
+    """Steps from PyTorch's tensor to Keras', each a turn of the axes (None for a reshape) and the shape behind it."""
+    yield None, shape
+    wanted = getattr(layer, "kernel", None)
+    if wanted is None or len(shape) < 2:
+        return
+    if len(wanted.shape) == 4 and len(shape) == 2:  # a fully connected layer that is a convolution here
+        height, width, inputs, _ = wanted.shape
+        if shape[1] == height * width * inputs:
+            shape = (shape[0], inputs, height, width)
+            yield None, shape
+    elif len(wanted.shape) == 2 and len(shape) == 4 and shape[2:] == (1, 1):  # and the other way round
+        shape = shape[:2]
+        yield None, shape
+    turn = (2, 3, 1, 0) if len(shape) == 4 else (1, 0)  # output channels last, inputs before them
+    if len(shape) == len(turn):
+        yield turn, tuple(shape[axis] for axis in turn)
+
+
+@contextmanager
+def opened(path: Path, model: keras.Model, layout: str) -> Iterator[tuple[dict[str, Sequence[Any]], list[str]]]:
+    """The tensors of a file under the names of the model's layers, and what is wrong with them.
+
+    A tensor that no layer asks for stays under its own name, unless the layout knows it as one that is not needed.
+
+    Args:
+        path: File.
+        model: Built model.
+        layout: Rule from names of layers to names in the file, as "module:function".
+
+    Raises:
+        ValueError: If the file is no safetensors file, or not a whole one.
+    """
+    module, function = layout.split(":")
+    rules = importlib.import_module(module)
+    prefixes = getattr(rules, function)([layer.name for layer in model.layers if layer.weights])
+    ignored = getattr(rules, "IGNORED", {}).get(function, ())
+    try:
+        file = safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise ValueError(_damaged(path, error)) from error
+    with file:
+        keys = {key for key in file.keys() if not key.endswith(_COUNTER) and not key.startswith(ignored)}
+        tensors, wrong = _by_layer(file, keys, model, prefixes)
+        yield tensors, wrong
+
+
+def _damaged(path, error):
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start in (b"PK", b"\x80\x02"):
+        return (
+            f"The weight file {str(path)!r} is a pickle of PyTorch under the name of a safetensors file, so it is not "
+            f"read. {how_to_convert(path)}"
+        )
+    return (
+        f"The weight file {str(path)!r} is truncated or no safetensors file ({error}). Delete it, and fetch or save it "
+        "again."
+    )
+
+
+def how_to_convert(path: Path) -> str:
+    """What to do with a pickle of PyTorch."""
+    return (
+        "Where PyTorch is installed, convert it: "
+        f"safetensors.torch.save_file(torch.load({path.name!r}, weights_only=True), {f'{path.stem}.safetensors'!r})"
+    )
+
+
+def _by_layer(file, keys, model, prefixes: Mapping[str, str | Sequence[str]]):
+    tensors, wrong, used = {}, [], set()
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        parts = _parts(layer)
+        candidates = prefixes[layer.name]
+        candidates = [candidates] if isinstance(candidates, str) else candidates
+        prefix = next((name for name in candidates if f"{name}.{parts[0]}" in keys), candidates[0])
+        needed = [f"{prefix}.{part}" for part in parts]
+        absent = [key for key in needed if key not in keys]
+        if absent:
+            wrong += [f"tensor {key!r} for layer {layer.name!r} is not in the file" for key in absent]
+        used.update(needed)
+        tensors[layer.name] = None if absent else [Tensor(file, key, layer) for key in needed]
+    for key in sorted(keys - used):
+        shape = tuple(file.get_slice(key).get_shape())
+        wrong.append(f"the file's tensor {key!r}, {shape}, has no place")
+    return tensors, wrong
+
+
+def _parts(layer) -> Sequence[str]:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return _BATCH_NORM
+    return ("weight", "bias") if layer.use_bias else ("weight",)

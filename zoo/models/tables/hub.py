@@ -1,0 +1,5 @@
+"""Weight tags."""
+
+from zoo.models.entries import WeightTag
+
+TAGS: dict[str, tuple[WeightTag, ...]] = {}
