@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zoo.export.saved_model import export, load_export
     from zoo.models.catalog import ModelInfo, info, list_models
     from zoo.models.registry import create
+    from zoo.models.stages import taps
     from zoo.training.fine_tune import fine_tune
     from zoo.training.recipe import Recipe
     from zoo.training.run import Run, load_run
@@ -45,6 +46,7 @@ _HOME = {
     "load_export": "export.saved_model",
     "load_run": "training.run",
     "scan": "data.scan",
+    "taps": "models.stages",
     "unfreeze": "transfer.freezing",
 }
 
@@ -68,6 +70,7 @@ __all__ = [
     "load_export",
     "load_run",
     "scan",
+    "taps",
     "unfreeze",
 ]
 

@@ -24,19 +24,21 @@ Directory = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.
 
 @app.command()
 def models(
-    pattern: Annotated[Optional[str], typer.Argument(help='Names to show, such as "resnet*".')] = None,  # noqa: UP045
+    pattern: Annotated[Optional[str], typer.Argument(help='A name, or names such as "resnet*".')] = None,  # noqa: UP045
 ) -> None:
-    """List the models that can be built."""
-    from zoo.models.catalog import info, list_models
+    """List the models that can be built, or say all about one."""
+    from zoo.models.catalog import CATALOG, info, list_models
+    from zoo.models.table import text_rows
 
+    if pattern in CATALOG:
+        typer.echo(str(info(pattern)))
+        return
     names = list_models(pattern)
     if not names:
         raise ValueError(f"No model is called like {pattern!r}. `zoo models` shows them all.")
-    rows = [("model", "family", "parameters", "image size", "weights (ImageNet top-1)")]
-    for row in map(info, names):
-        tags = ", ".join(f"{tag.name} ({tag.top1} %)" for tag in row.weights)
-        rows.append((row.name, row.family, f"{row.parameters:,}", f"{row.image_size} px", tags or "-"))
-    typer.echo(_aligned(rows))
+    typer.echo(_aligned(text_rows(map(info, names), every_tag=pattern is not None)))
+    if pattern is None:
+        typer.echo("\nzoo models NAME says all about one.")
 
 
 @app.command()

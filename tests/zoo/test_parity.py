@@ -13,11 +13,8 @@ from sklearn.datasets import load_sample_images
 
 from zoo.models.catalog import info
 from zoo.models.registry import create
-
-# Outputs of timm 1.0.31 and torchvision 0.28.0 (googlenet) in float64, under weights and for a picture made by `filled`
-# and `portable`.
 REFERENCE = Path(__file__).parents[1] / "reference"
-SHORT = {"resnet18", "resnet50", "googlenet"}
+SHORT = {"resnet18", "resnet50", "resnetv2_50", "googlenet"}
 ORIGINALS = {
     "mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
     "efficientnetv2_b0": (keras.applications.EfficientNetV2B0, keras.applications.efficientnet_v2.preprocess_input),

@@ -1,5 +1,6 @@
 """Weight files: every tensor has a place, and what does not fit is named."""
 
+import hashlib
 import os
 import socket
 import urllib.request
@@ -11,6 +12,8 @@ import keras
 import numpy as np
 import pytest
 
+from zoo.models.catalog import info
+from zoo.models.fetch import keras_file
 from zoo.models.registry import create
 from zoo.models.weights import adapt_channels
 
@@ -185,22 +188,23 @@ def test_missing_published_weights_say_what_to_do(cache):
     assert not list(cache.iterdir())
 
 
-def test_a_published_file_takes_its_name_when_it_is_whole(cache, monkeypatch, tmp_path):
-    from zoo.models import catalog, weights
-
+def test_a_published_file_takes_its_name_when_it_is_whole(cache, tmp_path):
     published = tmp_path / "published"
     published.mkdir()
     (published / "features.h5").write_bytes(b"all of it")
-    row = catalog.info("mobilenet_v2")
-    tag = row.weights[0]
-    local = type(tag)(**{**vars(tag), "file": "features.h5", "url": published.as_uri(), "classifier": None})
-    assert weights._published(local, row, classes=2).path == cache / "features.h5"
-    assert [path.name for path in cache.iterdir()] == ["features.h5"]
+    tag = info("mobilenet_v2").weights[0]
+    for _ in range(2):
+        path = keras_file(tag, published.as_uri(), "features.h5", hashlib.md5(b"all of it").hexdigest())
+        assert path == cache / "features.h5"
+        assert path.read_bytes() == b"all of it"
+        assert [path.name for path in cache.iterdir()] == ["features.h5"]
+        (published / "features.h5").unlink(missing_ok=True)  # the second time it comes from the cache
 
-    (cache / "features.h5").unlink()
-    spoilt = type(tag)(**{**vars(local), "md5": "0" * 32})
-    with pytest.raises(FileNotFoundError, match="Incomplete or corrupted file"):
-        weights._published(spoilt, row, classes=2)
+
+def test_a_published_file_with_another_checksum_is_refused(cache, tmp_path):
+    (tmp_path / "features.h5").write_bytes(b"something else")
+    with pytest.raises(FileNotFoundError, match="'features.h5', which is not in .*Incomplete or corrupted file"):
+        keras_file(info("mobilenet_v2").weights[0], tmp_path.as_uri(), "features.h5", "0" * 32)
     assert not list(cache.iterdir())
 
 

@@ -39,8 +39,8 @@ def list_models(pattern: str | None = None, family: str | None = None, pretraine
         ValueError: If no family has that name.
 
     Example:
-        >>> list_models("mobilenet*")
-        ['mobilenet_v2']
+        >>> list_models("wide_*")
+        ['wide_resnet50_2', 'wide_resnet101_2']
     """
     families = sorted({row.family for row in ROWS})
     if family is not None and family not in families:

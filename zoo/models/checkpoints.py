@@ -85,7 +85,7 @@ def opened(path: Path, model: keras.Model, layout: str) -> Iterator[tuple[dict[s
 def _damaged(path, error):
     with open(path, "rb") as file:
         start = file.read(2)
-    if start in (b"PK", b"\x80\x02"):
+    if start == b"PK" or start[:1] == b"\x80":  # a zip archive, or the opcode that a pickle begins with
         return (
             f"The weight file {str(path)!r} is a pickle of PyTorch under the name of a safetensors file, so it is not "
             f"read. {how_to_convert(path)}"

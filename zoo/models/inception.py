@@ -14,7 +14,7 @@ from functools import partial
 
 from keras import layers
 
-from zoo.models.blocks import conv, conv_bn
+from zoo.models.blocks import batch_norm, conv, conv_bn, pad
 
 EPSILON = 1e-3  # of every batch normalisation in the published networks
 _conv_bn = partial(conv_bn, epsilon=EPSILON)
@@ -37,11 +37,26 @@ def _max_pool(x, name):
     return layers.MaxPooling2D(3, strides=2, name=name)(x)
 
 
+def _averaged(x, channels, *, border, name):
+    """Average of each 3x3 window and a 1x1 convolution, with batch normalisation and ReLU.
+
+    Both are linear and there is no bias, so the convolution goes first: fewer channels are left to average. With a
+    border of 1, pixels outside of the picture count as zeros, as PyTorch has it by default; with 0 they do not count.
+
+    (n, h, w, c) -> (n, h, w, channels)
+    """
+    x = conv(x, channels, 1, name=f"{name}_conv")
+    x = pad(x, border, name=f"{name}_pad")
+    x = layers.AveragePooling2D(3, strides=1, padding="valid" if border else "same", name=f"{name}_average")(x)
+    x = batch_norm(x, name=f"{name}_bn", epsilon=EPSILON)
+    return layers.Activation("relu", name=f"{name}_act")(x)
+
+
 def _concat(branches, name):
     return layers.Concatenate(name=f"{name}_concat")(branches)
 
 
-# GoogLeNet -----------------------------------------------------------------------------------------------------------
+# GoogLeNet
 
 
 def module(x, ones, threes, fives, pooled, *, five=5, epsilon=1e-5, name):
@@ -115,20 +130,17 @@ def _half_pool(x, name):
     return _max_pool(x, name)
 
 
-# Inception-v3 --------------------------------------------------------------------------------------------------------
+# Inception-v3
 
 _v3_branch = partial(_branch, first=1)
 
 
 def _v3_pooled(x, channels, *, name):
-    """Average of each 3x3 window, pixels outside of the picture counted as zeros, and a 1x1 convolution."""
-    x = layers.ZeroPadding2D(1, name=f"{name}_branch_pool_pad")(x)
-    x = layers.AveragePooling2D(3, strides=1, name=f"{name}_branch_pool_average")(x)
-    return _conv_bn(x, channels, 1, name=f"{name}_branch_pool")
+    return _averaged(x, channels, border=1, name=f"{name}_branch_pool")
 
 
 def v3_module_a(x, pooled, *, name):
-    """Figure 4 with two 3x3 convolutions in place of one of the 5x5: (n, h, w, c) -> (n, h, w, 224 + pooled)"""
+    """Figure 5 with a 5x5 convolution where that has a single 3x3: (n, h, w, c) -> (n, h, w, 224 + pooled)"""
     a = _conv_bn(x, 64, 1, name=f"{name}_branch1x1")
     b = _v3_branch(x, (48, 1), (64, 5), name=f"{name}_branch5x5")
     c = _v3_branch(x, (64, 1), (96, 3), (96, 3), name=f"{name}_branch3x3dbl")
@@ -180,7 +192,7 @@ def _fork(x, channels, *, name):
 
 
 def inception_v3(x):
-    """Table 1 of the paper, as released: a 1x1 convolution in the stem, three modules of figure 6's kind fewer channels.
+    """Table 1 of the paper, as released: the stem ends in a 1x1 and a 3x3 convolution, stage 1 begins with a pooling.
 
     (n, 299, 299, 3) -> (n, 8, 8, 2048)
     """
@@ -205,13 +217,11 @@ def inception_v3(x):
     return v3_module_c(x, name="stage3_7c")
 
 
-# Inception-v4 and Inception-ResNet-v2; figures and tables are those of their paper -----------------------------------
+# Inception-v4 and Inception-ResNet-v2; figures and tables are those of their paper
 
 
 def _pooled(x, channels, *, name):
-    """Average of what each 3x3 window has inside the picture, and a 1x1 convolution."""
-    x = layers.AveragePooling2D(3, strides=1, padding="same", name=f"{name}_branch3_0")(x)
-    return _conv_bn(x, channels, 1, name=f"{name}_branch3_1")
+    return _averaged(x, channels, border=0, name=f"{name}_branch3_1")
 
 
 def v4_stem(x):
@@ -345,7 +355,7 @@ def resnet_block_c(x, *, scale=0.2, activation: str | None = "relu", name):
 def _residual(x, branches, *, scale, activation: str | None = "relu", name):
     """Figure 20: the branches, brought to the shortcut's channels and scaled down, are added to it."""
     y = _concat(branches, name)
-    y = conv(y, x.shape[-1], 1, use_bias=True, name=f"{name}_up_conv")
+    y = conv(y, x.shape[-1], 1, use_bias=True, name=f"{name}_conv2d")
     if scale != 1:
         y = layers.Rescaling(scale, name=f"{name}_scale")(y)
     x = layers.Add(name=f"{name}_add")([x, y])

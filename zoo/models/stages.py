@@ -38,12 +38,39 @@ def stage_of(model: keras.Model, stages: Mapping[str, Iterable[str]] | None = No
 
 def stages(model: keras.Model, stages: Mapping[str, Iterable[str]] | None = None) -> dict[str, list[keras.Layer]]:
     """The layers of each stage that the model has, from stem to head; arguments and errors as in `stage_of`."""
+    return _stages(model, stages)
+
+
+def _stages(model, stages):
     placed = stage_of(model, stages)
     groups = {name: [] for name in sorted(set(placed.values()), key=_position)}
     for layer in model.layers:
         if layer.name in placed:
             groups[placed[layer.name]].append(layer)
     return groups
+
+
+def taps(model: keras.Model, stages: Mapping[str, Iterable[str]] | None = None) -> dict[str, keras.KerasTensor]:
+    """The feature map that each stage hands on, for `keras.Model(model.input, zoo.taps(model))` and its like.
+
+    Stem and head are left out. Arguments and errors as in `stage_of`; besides:
+
+    Raises:
+        ValueError: If no layer of the model belongs to a stage.
+
+    Example:
+        >>> from zoo.models.registry import create
+        >>> {name: tensor.shape for name, tensor in taps(create("resnet20", classes=10)).items()}
+        {'stage1': (None, 32, 32, 16), 'stage2': (None, 16, 16, 32), 'stage3': (None, 8, 8, 64)}
+    """
+    groups = _stages(model, stages)
+    maps = {stage: layers[-1].output for stage, layers in groups.items() if stage not in ("stem", "head")}
+    if not maps:
+        raise ValueError(
+            f"No layer of model {model.name!r} belongs to a stage: none is called stage<k>_*. Name them in `stages`, "
+            'such as stages={"stage1": [layer names]}.'
+        )
+    return maps
 
 
 def _by_name(model):

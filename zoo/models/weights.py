@@ -21,7 +21,6 @@ from zoo.models.entries import KerasFile, ModelInfo, WeightTag
 HEAD = "head_dense"
 _READABLE = (".weights.h5", ".h5", ".keras", ".safetensors")
 _REFUSED = (".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt")
-_KERAS_CLASSIFIER = "predictions"  # what keras.applications call the classifier of theirs
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,14 @@ class Source:
     Attributes:
         path: Where it is.
         tag: The published weights that it holds; None for a file of the caller's.
-        headless: Whether it may lack the classifier, as keras.applications' files do.
+        classifier: In files of keras.applications, the layer that goes into `head_dense`, and that some of them lack.
         normalization: Mean and variance that a file says its pictures were normalised by.
         layout: Rule for the names in a safetensors file; None for the others.
     """
 
     path: Path
     tag: WeightTag | None = None
-    headless: bool = False
+    classifier: str | None = None
     normalization: tuple | None = None
     layout: str | None = None
 
@@ -76,7 +75,9 @@ def find(row: ModelInfo, weights: str | os.PathLike | None, classes: int) -> Sou
                 f"Received: weights={str(weights)!r}"
             )
         return Source(path, normalization=_timm_normalization(path), layout=row.layout)
-    return Source(path, headless=bool(row.boundaries), normalization=_stored_normalization(path))
+    return Source(
+        path, classifier=row.classifier if row.boundaries else None, normalization=_stored_normalization(path)
+    )
 
 
 def _stored_normalization(path: Path) -> tuple | None:
@@ -116,8 +117,8 @@ def load(model: keras.Model, source: Source):
             tensors, wrong = stack.enter_context(checkpoints.opened(source.path, model, source.layout))
         else:
             tensors, wrong = stack.enter_context(_open(source.path)), []
-        if source.headless and _KERAS_CLASSIFIER in tensors:
-            tensors[HEAD] = tensors.pop(_KERAS_CLASSIFIER)
+        if source.classifier:
+            tensors = _under_our_names(model, tensors, source.classifier)
         plan = _plan(model, tensors, source, wrong)
         for variable, value in plan:
             variable.assign(np.asarray(value))
@@ -135,12 +136,12 @@ def _published(tag: WeightTag, row, classes):
         return Source(fetch.hub_file(tag), tag, layout=row.layout)
     if file.classifier is not None and classes == row.classes:
         try:
-            return Source(fetch.keras_file(tag, file.url, *file.classifier), tag, headless=True)
+            return Source(fetch.keras_file(tag, file.url, *file.classifier), tag, classifier=row.classifier)
         except FileNotFoundError as missing:
             if not (fetch.cache_folder() / file.name).is_file():
                 raise
             warnings.warn(f"{missing} The features of {file.name!r} are used, under a new classifier.", stacklevel=4)
-    return Source(fetch.keras_file(tag, file.url, file.name, file.md5), tag, headless=True)
+    return Source(fetch.keras_file(tag, file.url, file.name, file.md5), tag, classifier=row.classifier)
 
 
 @contextmanager
@@ -162,9 +163,13 @@ def _open(path: Path) -> Iterator[dict[str, Sequence[h5py.Dataset]]]:
         yield tensors
 
 
+class _InOrder(dict):
+    """Tensors of a file that lists its layers in the order of the network."""
+
+
 def _legacy_tensors(file):
     """The layout of keras.applications' files: a group a layer, which lists its variables."""
-    layers = {}
+    layers = _InOrder()
     for name in file.attrs["layer_names"]:
         group = file[_text(name)]
         variables = [_dataset(group, _text(variable)) for variable in group.attrs["weight_names"]]
@@ -191,6 +196,24 @@ def _tensors(file, path):
         raise ValueError(f"The weight file {str(path)!r} holds no layers; is it one that Keras saved?")
     file["layers"].visititems(visit)
     return layers
+
+
+def _under_our_names(model, tensors, classifier):
+    """The tensors of a file of keras.applications under the names of our layers.
+
+    Many published files have names of an older Keras (`conv1/bn`) or of the process that wrote them (`conv2d_97`), and
+    Keras itself goes by the order of the layers alone. Where each layer is known, names are the safer way.
+    """
+    ours = [name for name, variables in _variables(model).items() if variables]
+    known = tensors.keys() - {classifier} <= set(ours)
+    if isinstance(tensors, _InOrder) and not known and len(tensors) in (len(ours), len(ours) - 1):
+        tensors = dict(zip(ours, tensors.values(), strict=False))  # the head is the last of ours
+    elif classifier in tensors:
+        tensors[HEAD] = tensors.pop(classifier)
+    kernel, *others = tensors.get(HEAD, [None])
+    if kernel is not None and len(kernel.shape) == 4 and kernel.shape[:2] == (1, 1):  # the classifier is a convolution
+        tensors[HEAD] = [np.asarray(kernel)[0, 0], *others]
+    return tensors
 
 
 def _dataset(group, name):
@@ -222,7 +245,7 @@ def _plan(model, tensors: Mapping[str, Sequence[Any] | None], source: Source, wr
     for name, variables in layers.items():
         found = tensors.get(name)
         if found is None:
-            if variables and name not in tensors and not (name == HEAD and source.headless):
+            if variables and name not in tensors and not (name == HEAD and source.classifier):
                 wrong.append(f"layer {name!r} needs {_shapes(variables)}, and the file has no such layer")
             continue
         if _shapes(found) == _shapes(variables):
@@ -233,9 +256,8 @@ def _plan(model, tensors: Mapping[str, Sequence[Any] | None], source: Source, wr
             kernel = adapt_channels(np.asarray(found[0]), variables[0].shape[2])
             plan += list(zip(variables, [kernel, *found[1:]], strict=True))
         else:
-            wrong.append(
-                f"layer {name!r} needs {_shapes(variables)}, the file holds {_shapes(found)} in {_first_name(found)!r}"
-            )
+            shapes = f"{_shapes(variables)}, the file holds {_shapes(found)}"
+            wrong.append(f"layer {name!r} needs {shapes}{_culprit(variables, found)}")
     wrong += [
         f"the file's layer {name!r}, {_shapes(tensors[name])}, has no place" for name in tensors if name not in layers
     ]
@@ -251,8 +273,11 @@ def _shapes(variables):
     return [tuple(variable.shape) for variable in variables]
 
 
-def _first_name(found):
-    return found[0].name if found else ""
+def _culprit(variables, found):
+    """The file's name of the first tensor that does not fit."""
+    pairs = zip(_shapes(variables), found, strict=False)
+    names = [data.name for shape, data in pairs if tuple(data.shape) != shape]
+    return f" in {names[0]!r}" if names else ""
 
 
 def _differ_in_classes_only(variables, found):
