@@ -3,10 +3,11 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+JAX := .venv-jax
 DEMO := runs/demo
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow lint types format clean
+.PHONY: demo test test-slow test-jax lint types format clean
 
 demo: $(INSTALLED)  ## train on the embedded digits, evaluate, export, verify
 	rm -rf $(DEMO)
@@ -20,6 +21,12 @@ test: $(INSTALLED)  ## the short tests
 test-slow: $(INSTALLED)  ## the long ones
 	$(BIN)/python -m pytest -q -m slow
 
+# XLA compiles for minutes what runs in seconds: little is optimised, and what is compiled is kept for the next time.
+test-jax: $(JAX)/.installed  ## models without TensorFlow, in an environment of their own; LONG=1 for every row
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 JAX_COMPILATION_CACHE_DIR=$(abspath $(JAX))/compiled \
+	JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES=0 \
+	$(JAX)/bin/python -m pytest -q $(if $(LONG),-m 'slow or not slow') tests/zoo/test_every_model.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,10 +39,29 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv
+	rm -rf .venv $(JAX)
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; say where with make PYTHON=..." >&2; exit 2; }
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -m venv .venv; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+# The packages of the project without those that need TensorFlow, with the extra `jax` and pytest.
+define JAX_REQUIREMENTS
+import re, tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+extras = project["optional-dependencies"]
+wanted = [*project["dependencies"], *extras["jax"], *(line for line in extras["test"] if line.startswith("pytest"))]
+needs = ("tensorflow", "tensorflow-datasets", "tensorboard", "keras-tuner")
+print(*(line for line in wanted if re.match(r"[\w-]+", line)[0] not in needs), sep="\n")
+endef
+export JAX_REQUIREMENTS
+
+$(JAX)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; say where with make PYTHON=..." >&2; exit 2; }
+	$(JAX)/bin/python -m pip --version >/dev/null 2>&1 || { rm -rf $(JAX) && $(PYTHON) -m venv $(JAX); }
+	$(JAX)/bin/python -c "$$JAX_REQUIREMENTS" > $(JAX)/requirements.txt
+	$(JAX)/bin/python -m pip install --quiet --disable-pip-version-check -r $(JAX)/requirements.txt
+	$(JAX)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@

@@ -11,22 +11,18 @@ verification. Results are written to main_job.json beside this file.
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras  # noqa: E402, F401  # imported before the clock starts
+import record  # noqa: E402
 
 import zoo  # noqa: E402
-from zoo.training.hardware import environment  # noqa: E402
 
 
 def main():
@@ -50,16 +46,7 @@ def main():
             print(f"{name:12} {key:16} median {statistics.median(values):8.4f}  {min(values):.4f} to {max(values):.4f}")
     if quick:
         return
-    record = {
-        "date": date.today().isoformat(),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "processor": processor(),
-        "environment": environment(),
-        "seeds": seeds,
-        "results": results,
-        "script": Path(__file__).read_text(encoding="utf-8"),
-    }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    record.write(__file__, results, seeds=seeds)
 
 
 def digits(seed):
@@ -78,13 +65,6 @@ def measure(model, data, split, seed, folder, **fields):
         "fit_seconds": round(fitted - started, 1),
         "export_seconds": round(exported - fitted, 1),
     }
-
-
-def processor():
-    """The processor's name, where the system tells it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

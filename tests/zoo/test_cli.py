@@ -102,10 +102,20 @@ def test_predict_names_an_unreadable_picture_and_answers_for_the_others(exported
 def test_models_lists_the_zoo_and_filters_it(command):
     code, out, _ = command("models")
     assert code == 0
-    assert all(name in out for name in zoo.list_models())
-    assert "keras/mobilenet_v2 (71.3 %)" in out
-    code, out, _ = command("models", "resnet*")
-    assert [line.split()[0] for line in out.splitlines()[1:]] == zoo.list_models("resnet*")
+    lines = {line.split()[0]: line for line in out.splitlines() if line}
+    assert all(name in lines for name in zoo.list_models())
+    assert "25.6 M" in lines["resnet50"] and "4.1 G" in lines["resnet50"] and "He et al. 2015" in lines["resnet50"]
+    assert lines["resnet50"].endswith("timm/resnet50.a1_in1k (81.2 %) and 15 more")
+    assert lines["mobilenet_v2"].endswith("keras/mobilenet_v2 (71.3 %)")
+    code, out, _ = command("models", "resnet?0")
+    assert [line.split()[0] for line in out.splitlines() if line[0] != " "] == ["model", "resnet20", "resnet50"]
+    assert "timm/resnet50.tv_in1k (76.1 %)" in out
+
+
+def test_models_says_all_about_one(command):
+    code, out, _ = command("models", "resnet50")
+    assert code == 0
+    assert out.strip() == str(zoo.info("resnet50"))
 
 
 def one_line(err):

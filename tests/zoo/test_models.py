@@ -27,9 +27,15 @@ def test_listing_models_imports_nothing_heavy():
 
 
 def test_models_are_listed_by_pattern_family_and_weights():
-    assert list_models("resnet?0") == ["resnet20"]
-    assert list_models(family="inception") == ["inception_small"]
-    assert list_models(pretrained=True) == ["mobilenet_v2", "efficientnetv2_b0"]
+    assert list_models("resnet?0") == ["resnet20", "resnet50"]
+    assert list_models("*net*", family="inception", pretrained=False) == ["googlenet"]
+    assert list_models("resnet1*", pretrained=True) == [
+        "resnet18",
+        "resnet101",
+        "resnet152",
+        "resnet101_v2",
+        "resnet152_v2",
+    ]
     assert list_models("mobilenet*", pretrained=False) == []
 
 

@@ -138,7 +138,8 @@ def test_a_missing_file_is_named():
     ("name", "message"),
     [
         ("model.pth", "'.*model.pth' looks like a pickle, which can run any code"),
-        ("model.safetensors", "Weights can be read from .weights.h5, .h5, .keras files. Received: .*model.safetensors"),
+        ("model.safetensors", "There are no public safetensors files of 'convnet'"),
+        ("model.npz", "Weights can be read from .weights.h5, .h5, .keras, .safetensors files. Received: .*model.npz"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused(name, message, tmp_path):

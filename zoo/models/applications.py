@@ -24,18 +24,18 @@ def application(x, *, constructor, options):
     (n, 224, 224, 3) -> (n, 7, 7, 1280) in MobileNetV2 and EfficientNetV2B0
     """
     build = getattr(keras.applications, constructor)
-    ours = dict.fromkeys(("glorot_uniform", "VarianceScaling"), _OurInitializer)  # what Keras' networks ask for
-    with _names_of_a_new_process(), keras.saving.custom_object_scope(ours):
+    undrawn = dict.fromkeys(("glorot_uniform", "VarianceScaling"), _Undrawn)  # what Keras' networks ask for
+    with _names_of_a_new_process(), keras.saving.custom_object_scope(undrawn):
         model = build(input_tensor=x, include_top=False, weights=None, **options)
     return renumbered(model).output
 
 
-class _OurInitializer:
-    """Stands for another initialiser while Keras looks it up by name, so that few kernels are drawn twice."""
+class _Undrawn:
+    """Stands for another initialiser while Keras looks it up by name: `create` draws or loads what is zero here."""
 
     @classmethod
     def from_config(cls, config):
-        return keras.initializers.get(parts.INITIALIZER)
+        return keras.initializers.get(parts.UNDRAWN)
 
 
 @contextmanager

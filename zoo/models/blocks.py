@@ -2,7 +2,7 @@
 
 from keras import layers
 
-INITIALIZER = "he_normal"  # what `create` asks for by default, so that nothing is drawn twice
+UNDRAWN = "zeros"  # kernels of every builder start so; `create` draws them once, or loads them
 
 
 def pad(x, amount, name):
@@ -30,7 +30,7 @@ def conv(x, filters, kernel, *, stride=1, groups=1, padding="even", use_bias=Fal
         groups=groups,
         padding=padding,
         use_bias=use_bias,
-        kernel_initializer=INITIALIZER,
+        kernel_initializer=UNDRAWN,
         name=name,
     )(x)
 

@@ -1,7 +1,8 @@
 """Public safetensors files, in PyTorch's layout, read as the layers of a Keras model."""
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,36 +23,30 @@ class Tensor:
         shape: Its shape in that order.
     """
 
-    def __init__(self, file, key: str, layer: keras.Layer):
+    def __init__(self, file, key: str, layer: keras.Layer, flattened: Sequence[int]):
         self.name = key
-        self._read: Callable[[], np.ndarray] = lambda: file.get_tensor(key)
-        self._views = list(_views(tuple(file.get_slice(key).get_shape()), layer))
-        self.shape: tuple[int, ...] = self._views[-1][1]
+        self._file = file
+        self._steps = list(_steps(tuple(file.get_slice(key).get_shape()), layer, flattened))
+        self.shape: tuple[int, ...] = self._steps[-1][1]
 
     def __array__(self, dtype=None, copy=None):
-        value = self._read()
-        for turn, shape in self._views:
-            value = value.reshape(shape) if turn is None else value.transpose(turn)
+        value = self._file.get_tensor(self.name)
+        for turn, shape in self._steps:
+            value = value.transpose(turn) if turn else value.reshape(shape)
         return np.asarray(value, dtype)
 
 
-def _views(shape, layer) -> Iterator[tuple[tuple[int, ...] | None, tuple[int, ...]]]:
-    """Steps from PyTorch's tensor to Keras', each a turn of the axes (None for a reshape) and the shape behind it."""
+def _steps(shape, layer, flattened) -> Iterator[tuple[tuple[int, ...] | None, tuple[int, ...]]]:
+    """From PyTorch's tensor to Keras': turns of the axes, and reshapes (None), each with the shape behind it."""
     yield None, shape
-    wanted = getattr(layer, "kernel", None)
-    if wanted is None or len(shape) < 2:
+    if not hasattr(layer, "kernel") or len(shape) not in (2, 4):
         return
-    if len(wanted.shape) == 4 and len(shape) == 2:  # a fully connected layer that is a convolution here
-        height, width, inputs, _ = wanted.shape
-        if shape[1] == height * width * inputs:
-            shape = (shape[0], inputs, height, width)
-            yield None, shape
-    elif len(wanted.shape) == 2 and len(shape) == 4 and shape[2:] == (1, 1):  # and the other way round
-        shape = shape[:2]
+    if len(shape) == 2 and shape[1] == math.prod(flattened):
+        shape = (shape[0], *flattened)
         yield None, shape
-    turn = (2, 3, 1, 0) if len(shape) == 4 else (1, 0)  # output channels last, inputs before them
-    if len(shape) == len(turn):
-        yield turn, tuple(shape[axis] for axis in turn)
+    turn = (2, 3, 1, 0) if len(shape) == 4 else (1, 0)  # inputs, then outputs last
+    shape = tuple(shape[axis] for axis in turn)
+    yield turn, shape
 
 
 @contextmanager
@@ -72,13 +67,14 @@ def opened(path: Path, model: keras.Model, layout: str) -> Iterator[tuple[dict[s
     rules = importlib.import_module(module)
     prefixes = getattr(rules, function)([layer.name for layer in model.layers if layer.weights])
     ignored = getattr(rules, "IGNORED", {}).get(function, ())
+    flattened = getattr(rules, "FLATTENED", {}).get(function, (0,))
     try:
         file = safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise ValueError(_damaged(path, error)) from error
     with file:
         keys = {key for key in file.keys() if not key.endswith(_COUNTER) and not key.startswith(ignored)}
-        tensors, wrong = _by_layer(file, keys, model, prefixes)
+        tensors, wrong = _by_layer(file, keys, model, prefixes, flattened)
         yield tensors, wrong
 
 
@@ -104,7 +100,7 @@ def how_to_convert(path: Path) -> str:
     )
 
 
-def _by_layer(file, keys, model, prefixes: Mapping[str, str | Sequence[str]]):
+def _by_layer(file, keys, model, prefixes: Mapping[str, str | Sequence[str]], flattened):
     tensors, wrong, used = {}, [], set()
     for layer in model.layers:
         if not layer.weights:
@@ -118,7 +114,7 @@ def _by_layer(file, keys, model, prefixes: Mapping[str, str | Sequence[str]]):
         if absent:
             wrong += [f"tensor {key!r} for layer {layer.name!r} is not in the file" for key in absent]
         used.update(needed)
-        tensors[layer.name] = None if absent else [Tensor(file, key, layer) for key in needed]
+        tensors[layer.name] = None if absent else [Tensor(file, key, layer, flattened) for key in needed]
     for key in sorted(keys - used):
         shape = tuple(file.get_slice(key).get_shape())
         wrong.append(f"the file's tensor {key!r}, {shape}, has no place")

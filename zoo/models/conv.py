@@ -5,6 +5,8 @@ https://arxiv.org/abs/1404.5997, and `vgg` Simonyan and Zisserman 2014, https://
 public weights of torchvision and timm; `convnet` is the textbook's network.
 """
 
+from functools import partial
+
 from keras import layers
 
 from zoo.models import blocks
@@ -31,7 +33,7 @@ def lenet5(x):
 
 
 def _conv_tanh(x, filters, kernel, *, name):
-    return layers.Conv2D(filters, kernel, activation="tanh", kernel_initializer=blocks.INITIALIZER, name=name)(x)
+    return layers.Conv2D(filters, kernel, activation="tanh", kernel_initializer=blocks.UNDRAWN, name=name)(x)
 
 
 def alexnet(x, *, feature_dropout=0.0):
@@ -45,7 +47,7 @@ def alexnet(x, *, feature_dropout=0.0):
         feature_dropout: Share of values dropped before each hidden layer in training; 0.5 in the paper.
     """
     x = blocks.pad(x, 2, "stem_pad")
-    x = layers.Conv2D(64, 11, strides=4, kernel_initializer=blocks.INITIALIZER, name="stem_conv1")(x)  # 55 x 55 x 64
+    x = layers.Conv2D(64, 11, strides=4, kernel_initializer=blocks.UNDRAWN, name="stem_conv1")(x)  # 55 x 55 x 64
     x = layers.Activation("relu", name="stem_act1")(x)
     x = layers.MaxPooling2D(3, strides=2, name="stage1_pool")(x)
     x = _conv_act(x, 192, 5, name="stage1", number=1)  # 27 x 27 x 192
@@ -59,8 +61,8 @@ def alexnet(x, *, feature_dropout=0.0):
 def vgg(x, *, depths, batch_norm=False, feature_dropout=0.0):
     """3x3 convolutions, then two hidden layers: table 1 of the paper, an entry of `depths` for each size.
 
-    The hidden layers are convolutions in the last stage: pictures larger than 224 pixels slide through them (section
-    3.2); where the map before them is smaller than 7x7, it is spread over 7x7 by adaptive pooling, as in timm.
+    The hidden layers belong to the last stage. Pictures larger than 224 pixels slide through them (section 3.2); where
+    the map before them is smaller than 7x7, it is spread over 7x7 by adaptive pooling, as in timm.
 
     (n, 224, 224, 3) -> (n, 1, 1, 4096)
 
@@ -87,18 +89,25 @@ def _conv_act(x, filters, kernel, *, batch_norm=False, name, number):
 
 
 def _hidden_layers(x, side, dropout, *, name):
-    """Two fully connected layers of 4096 units, for maps of `side` x `side`, as convolutions.
+    """Two fully connected layers of 4096 units, for maps of `side` x `side`.
+
+    They are convolutions where the map may be larger; where it is not, the same kernels in a matrix product, which is
+    several times as fast on a processor.
 
     (n, h, w, c) -> (n, h - side + 1, w - side + 1, 4096); (n, 1, 1, 4096) for smaller maps
     """
     height, width = x.shape[1:3]
     if height and width and min(height, width) < side:
-        x = layers.AdaptiveAveragePooling2D((max(height, side), max(width, side)), name=f"{name}_spread")(x)
+        height, width = max(height, side), max(width, side)
+        x = layers.AdaptiveAveragePooling2D((height, width), name=f"{name}_spread")(x)
+    flat = (height, width) == (side, side)
+    x = layers.Flatten(name=f"{name}_flatten")(x) if flat else x
     for i, kernel in enumerate((side, 1), start=1):
         x = layers.Dropout(dropout, name=f"{name}_dropout{i}")(x) if dropout else x
-        x = layers.Conv2D(4096, kernel, kernel_initializer=blocks.INITIALIZER, name=f"{name}_fc{i}")(x)
+        layer = partial(layers.Dense, 4096) if flat else partial(layers.Conv2D, 4096, kernel)
+        x = layer(kernel_initializer=blocks.UNDRAWN, name=f"{name}_fc{i}")(x)
         x = layers.Activation("relu", name=f"{name}_fc{i}_act")(x)
-    return x
+    return layers.Reshape((1, 1, 4096), name=f"{name}_map")(x) if flat else x
 
 
 def convnet(
@@ -147,7 +156,7 @@ def convnet(
             strides=stride,
             padding=padding,
             use_bias=not batch_norm,
-            kernel_initializer=blocks.INITIALIZER,
+            kernel_initializer=blocks.UNDRAWN,
             name=f"{name}_conv",
         )(x)
         x = blocks.batch_norm(x, name=f"{name}_bn") if batch_norm else x

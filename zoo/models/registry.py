@@ -10,6 +10,7 @@ from keras import layers
 
 from zoo.models import settings
 from zoo.models import weights as weight_files
+from zoo.models.blocks import UNDRAWN
 from zoo.models.catalog import info, near_miss
 from zoo.models.entries import ModelInfo, WeightTag
 
@@ -82,7 +83,7 @@ def create(
     if dropout:
         x = layers.Dropout(dropout, dtype="float32", name="head_dropout")(x)
     x = layers.Dense(
-        classes, activation=classifier_activation, kernel_initializer="he_normal", dtype="float32", name="head_dense"
+        classes, activation=classifier_activation, kernel_initializer=UNDRAWN, dtype="float32", name="head_dense"
     )(x)
     model = keras.Model(image, x, name=name)
 

@@ -28,7 +28,7 @@ def tag_line(tag: WeightTag) -> str:
 
 def text_rows(rows: Iterable[ModelInfo], *, every_tag: bool) -> list[tuple[str, ...]]:
     """Headings, then a line a model with its best weights; its other tags are counted, or stand on lines below."""
-    lines = [HEADINGS]
+    lines: list[tuple[str, ...]] = [HEADINGS]
     for row in rows:
         first, *more = [tag_line(tag) for tag in row.weights] or ["-"]
         if more and not every_tag:
@@ -57,8 +57,8 @@ Written by `make docs` from the table in `zoo/models/tables`; `zoo models` print
 Parameters are trainable ones with the published number of classes; multiply-adds are those of convolutions and dense
 layers for one picture of the given size. Pictures may be larger, and as small as the number in brackets."""
 
-_WEIGHTS = """`weights="imagenet"` takes the first tag of a model. Pixels is the size of the training pictures and, where
-it differs, that of the top-1 accuracy on ImageNet, as published. The licence is that of the weights."""
+_WEIGHTS = """`weights="imagenet"` takes the first tag of a model. Pixels is the size of the training pictures and,
+where it differs, that of the top-1 accuracy on ImageNet, as published. The licence is that of the weights."""
 
 
 def _models(rows):

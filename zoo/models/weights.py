@@ -1,6 +1,7 @@
 """From a tag or a file to the layers of a model. Every tensor is accounted for, nothing is unpickled."""
 
 import json
+import math
 import os
 import warnings
 import zipfile
@@ -210,9 +211,6 @@ def _under_our_names(model, tensors, classifier):
         tensors = dict(zip(ours, tensors.values(), strict=False))  # the head is the last of ours
     elif classifier in tensors:
         tensors[HEAD] = tensors.pop(classifier)
-    kernel, *others = tensors.get(HEAD, [None])
-    if kernel is not None and len(kernel.shape) == 4 and kernel.shape[:2] == (1, 1):  # the classifier is a convolution
-        tensors[HEAD] = [np.asarray(kernel)[0, 0], *others]
     return tensors
 
 
@@ -248,6 +246,7 @@ def _plan(model, tensors: Mapping[str, Sequence[Any] | None], source: Source, wr
             if variables and name not in tensors and not (name == HEAD and source.classifier):
                 wrong.append(f"layer {name!r} needs {_shapes(variables)}, and the file has no such layer")
             continue
+        found = _same_rank(variables, found)
         if _shapes(found) == _shapes(variables):
             plan += list(zip(variables, found, strict=True))
         elif name == HEAD and _differ_in_classes_only(variables, found):
@@ -273,11 +272,21 @@ def _shapes(variables):
     return [tuple(variable.shape) for variable in variables]
 
 
+def _same_rank(variables, found):
+    """The tensors of a file, the kernel reshaped where a convolution there is a dense layer here, or the other way."""
+    if not variables or len(variables) != len(found):
+        return found
+    (ours, theirs), others = (tuple(tensors[0].shape) for tensors in (variables, found)), found[1:]
+    if {len(ours), len(theirs)} == {2, 4} and math.prod(ours[:-1]) == math.prod(theirs[:-1]):
+        return [np.asarray(found[0]).reshape(*ours[:-1], theirs[-1]), *others]
+    return found
+
+
 def _culprit(variables, found):
     """The file's name of the first tensor that does not fit."""
     pairs = zip(_shapes(variables), found, strict=False)
-    names = [data.name for shape, data in pairs if tuple(data.shape) != shape]
-    return f" in {names[0]!r}" if names else ""
+    names = [getattr(data, "name", None) for shape, data in pairs if tuple(data.shape) != shape]
+    return f" in {names[0]!r}" if names and names[0] else ""  # a kernel that was reshaped has none
 
 
 def _differ_in_classes_only(variables, found):

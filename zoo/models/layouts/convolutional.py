@@ -6,6 +6,9 @@ have no tensors.
 
 from collections.abc import Sequence
 
+# Channels, height and width of the map that the first hidden layer of torchvision's files takes as one long row.
+FLATTENED = {"vgg": (512, 7, 7), "alexnet": (256, 6, 6)}
+
 
 def vgg(names: Sequence[str]) -> dict[str, str | tuple[str, ...]]:
     """timm calls the hidden layers `pre_logits.fc1` and `fc2`; torchvision numbers them with their dropouts.

@@ -1,6 +1,7 @@
 """Inception networks."""
 
 from zoo.models.entries import ModelInfo, stages
+from zoo.models.tables.hub import TAGS
 
 
 def _imagenet(name, parameters, macs, *, paper, image_size=299, smallest_size=75, unpublished=""):
@@ -15,6 +16,7 @@ def _imagenet(name, parameters, macs, *, paper, image_size=299, smallest_size=75
         image_size=image_size,
         smallest_size=smallest_size,
         stages=stages(3),
+        weights=TAGS.get(name, ()),
         unpublished=unpublished,
         layout=f"zoo.models.layouts.inception:{name}",
     )
@@ -40,7 +42,7 @@ ROWS = (
         paper="Szegedy et al. 2014, https://arxiv.org/abs/1409.4842",
         image_size=224,
         smallest_size=15,
-        unpublished="torchvision publishes these weights as a pickle only",
+        unpublished="torchvision publishes its weights as a pickle only",
     ),
     _imagenet("inception_v3", 23_834_568, 5_713_216_096, paper="Szegedy et al. 2015, https://arxiv.org/abs/1512.00567"),
     _imagenet(
