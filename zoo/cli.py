@@ -27,10 +27,10 @@ def models(
     pattern: Annotated[Optional[str], typer.Argument(help='A name, or names such as "resnet*".')] = None,  # noqa: UP045
 ) -> None:
     """List the models that can be built, or say all about one."""
-    from zoo.models.catalog import CATALOG, info, list_models
+    from zoo.models.catalog import info, list_models
     from zoo.models.table import text_rows
 
-    if pattern in CATALOG:
+    if pattern is not None and not set(pattern) & set("*?["):
         typer.echo(str(info(pattern)))
         return
     names = list_models(pattern)

@@ -143,6 +143,7 @@ def empty(tmp_path):
         (["train", "{tmp}/photos", "--model", "convnet", "--weights", "imagenet"], "no weights called 'imagenet'"),
         (["train", "{tmp}/list.csv"], "no column 'label'"),
         (["models", "vit*"], "No model is called like"),
+        (["models", "resnet51"], "No model is called 'resnet51'. Did you mean"),
         (["evaluate", "{tmp}/empty"], "holds no run"),
         (["export", "{tmp}/nowhere"], "holds no run"),
         (["predict", "{tmp}/empty", "{tmp}/file"], "is no export"),

@@ -194,7 +194,7 @@ def test_each_trainable_weight_gets_a_gradient(subject):
         assert gradient is not None, variable.path
         sizes[variable.path] = np.abs(gradient).max()
     assert np.isfinite(list(sizes.values())).all(), sizes
-    # The smallest that any network has is 6e-3; what is only rounding stays below 1e-6.
+    # The smallest seen in any network is 6e-3; what is only rounding stays below 1e-6.
     assert not {path: size for path, size in sizes.items() if size < 1e-4}
 
 

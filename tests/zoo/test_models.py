@@ -3,15 +3,16 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from zoo.models import catalog, settings
+from zoo.models import catalog, settings, table
 from zoo.models.catalog import ROWS, find_tag, info, list_models
 from zoo.models.registry import create
-from zoo.models.stages import stage_of
+from zoo.models.stages import stage_of, taps
 
 
 def tiny(**arguments):
@@ -259,3 +260,29 @@ def test_a_boundary_that_names_no_layer_is_an_error():
     impostor = keras.Model(model.input, model.output, name="mobilenet_v2")
     with pytest.raises(ValueError, match="boundaries of 'mobilenet_v2' name no layer of this model: .*'Conv1'"):
         stage_of(impostor)
+
+
+def test_taps_give_the_map_that_each_stage_hands_on():
+    model = create("resnet18", classes=3, input_shape=(64, 64, 3))
+    maps = taps(model)
+    assert list(maps) == ["stage1", "stage2", "stage3", "stage4"]
+    assert [tensor.shape[1:] for tensor in maps.values()] == [(16, 16, 64), (8, 8, 128), (4, 4, 256), (2, 2, 512)]
+    pyramid = keras.Model(model.input, maps)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    features = keras.ops.mean(pyramid(images)["stage4"], axis=(1, 2))
+    np.testing.assert_allclose(model.get_layer("head_dense")(features), model(images), atol=1e-6)
+
+
+def test_taps_of_a_model_of_ones_own():
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="first")(image)
+    x = keras.layers.Conv2D(5, 3, name="second")(x)
+    model = keras.Model(image, keras.layers.Flatten()(x))
+    assert taps(model, {"stage1": ["first"], "stage2": ["second"]})["stage2"].shape == (None, 4, 4, 5)
+    with pytest.raises(ValueError, match=r"No layer of model .* belongs to a stage: none is called stage<k>_\*"):
+        taps(model)
+
+
+def test_the_page_of_models_is_what_the_catalog_says():
+    page = Path(__file__).parents[2] / "docs" / "models.md"
+    assert page.read_text(encoding="utf-8") == table.page(), "run `make docs`"

@@ -120,7 +120,9 @@ def inverted_residual(x, kernel, expanded, channels, squeezed, activation, strid
     if squeezed:
         y = _squeeze_excite(y, name=f"{name}_squeeze_excite")
     y = _convolution(y, channels, 1, name=f"{name}_project")
-    return layers.Add(name=f"{name}_add")([x, y]) if x.shape == y.shape else y
+    if stride == 1 and x.shape[-1] == channels:
+        y = layers.Add(name=f"{name}_add")([x, y])
+    return y
 
 
 def _squeeze_excite(x, *, name):

@@ -14,11 +14,11 @@ def cells(row: ModelInfo) -> list[str]:
     Example:
         >>> from zoo.models.catalog import info
         >>> cells(info("resnet20"))
-        ['resnet20', 'residual', 'He et al. 2015', '0.27 M', '0.041 G', '32 (from 4)']
+        ['resnet20', 'residual', 'He et al. 2015', '0.27 M', '40.6 M', '32 (from 4)']
     """
     authors = row.paper.split(",")[0].split(";")[0]
     pixels = f"{row.image_size} (from {row.smallest_size})"
-    return [row.name, row.family, authors, _short(row.parameters, 1e6, "M"), _short(row.macs, 1e9, "G"), pixels]
+    return [row.name, row.family, authors, _short(row.parameters), _short(row.macs), pixels]
 
 
 def tag_line(tag: WeightTag) -> str:
@@ -86,9 +86,9 @@ def _line(values):
     return f"| {' | '.join(values)} |"
 
 
-def _short(number, unit, letter):
-    """Two digits at least: 0.041 G, 5.8 M, 25.6 M."""
-    value = number / unit
+def _short(number):
+    """In billions (G) or millions (M): 4.1 G, 25.6 M, 0.27 M, 0.062 M."""
+    value, letter = (number / 1e9, "G") if number >= 1e9 else (number / 1e6, "M")
     digits = 3 if value < 0.1 else 2 if value < 1 else 1
     return f"{value:.{digits}f} {letter}"
 
