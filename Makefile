@@ -7,7 +7,7 @@ JAX := .venv-jax
 DEMO := runs/demo
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow test-jax lint types format clean
+.PHONY: demo test test-slow test-jax lint types format docs clean
 
 demo: $(INSTALLED)  ## train on the embedded digits, evaluate, export, verify
 	rm -rf $(DEMO)
@@ -18,8 +18,8 @@ demo: $(INSTALLED)  ## train on the embedded digits, evaluate, export, verify
 test: $(INSTALLED)  ## the short tests
 	$(BIN)/python -m pytest -q
 
-test-slow: $(INSTALLED)  ## the long ones
-	$(BIN)/python -m pytest -q -m slow
+test-slow: $(INSTALLED)  ## the slow ones; MARKS='slow and not long' without those that are many alike
+	$(BIN)/python -m pytest -q -m '$(or $(MARKS),slow)'
 
 # XLA compiles for minutes what runs in seconds: little is optimised, and what is compiled is kept for the next time.
 test-jax: $(JAX)/.installed  ## models without TensorFlow, in an environment of their own; LONG=1 for every row
@@ -37,6 +37,10 @@ types: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED)  ## the page of all models, from the catalog
+	$(BIN)/python -m zoo.models.table > docs/models.md.new
+	mv docs/models.md.new docs/models.md
 
 clean:
 	rm -rf .venv $(JAX)

@@ -21,7 +21,8 @@ from zoo.models.settings import kernels
 
 ROWS = list_models(family="applications")
 SHORT = {"mobilenet", "mobilenet_v3_small", "efficientnetv2_b0"}  # small ones, a way of loading each
-EVERY = [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in ROWS]
+LONG = [pytest.mark.slow, pytest.mark.long]
+EVERY = [name if name in SHORT else pytest.param(name, marks=LONG) for name in ROWS]
 CLASSES = 7
 AUTOMATIC = [name for name in ROWS if name.startswith(("densenet", "inception", "resnet", "xception"))]
 

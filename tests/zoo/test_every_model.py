@@ -51,8 +51,12 @@ class Subject:
         return pictures(8, self.model.input_shape[1:])
 
 
-@pytest.fixture(scope="module", params=[name if name in SHORT else pytest.param(name, marks=pytest.mark.slow)
-                                        for name in list_models()])  # fmt: skip
+LONG = [pytest.mark.slow, pytest.mark.long]
+
+
+@pytest.fixture(
+    scope="module", params=[name if name in SHORT else pytest.param(name, marks=LONG) for name in list_models()]
+)
 def subject(request):
     """The rows in turn: pytest runs all tests of a row before it asks for the next, so one model is held at a time."""
     row = info(request.param)

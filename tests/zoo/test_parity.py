@@ -14,6 +14,8 @@ from zoo.models.catalog import info
 from zoo.models.registry import create
 
 REFERENCE = Path(__file__).parents[1] / "reference"
+# Half a gigabyte each; vgg16 and vgg16_bn show the same.
+LONG = dict.fromkeys(("vgg11", "vgg13", "vgg19"), [pytest.mark.slow, pytest.mark.long])
 SHORT = {"resnet18", "resnet50", "resnetv2_50", "googlenet"}
 
 
@@ -62,7 +64,7 @@ def checkpoint(golden, path):
 @pytest.mark.parametrize(
     "name",
     [
-        path.stem if path.stem in SHORT else pytest.param(path.stem, marks=pytest.mark.slow)
+        path.stem if path.stem in SHORT else pytest.param(path.stem, marks=LONG.get(path.stem, pytest.mark.slow))
         for path in sorted(REFERENCE.glob("*.json"))
     ],
 )

@@ -190,16 +190,31 @@ def test_missing_published_weights_say_what_to_do(cache):
 
 
 def test_a_published_file_takes_its_name_when_it_is_whole(cache, tmp_path):
-    published = tmp_path / "published"
-    published.mkdir()
-    (published / "features.h5").write_bytes(b"all of it")
-    tag = info("mobilenet_v2").weights[0]
+    content, tag = published(tmp_path), info("mobilenet_v2").weights[0]
     for _ in range(2):
-        path = keras_file(tag, published.as_uri(), "features.h5", hashlib.md5(b"all of it").hexdigest())
+        path = keras_file(tag, tmp_path.as_uri(), "features.h5", hashlib.md5(content).hexdigest())
         assert path == cache / "features.h5"
-        assert path.read_bytes() == b"all of it"
+        assert path.read_bytes() == content
         assert [path.name for path in cache.iterdir()] == ["features.h5"]
-        (published / "features.h5").unlink(missing_ok=True)  # the second time it comes from the cache
+        (tmp_path / "features.h5").unlink(missing_ok=True)  # the second time it comes from the cache
+
+
+def published(folder):
+    """Puts a small HDF5 file where it is fetched from; returns its bytes."""
+    with h5py.File(folder / "features.h5", "w") as file:
+        file["kernel"] = np.arange(2000.0)
+    return (folder / "features.h5").read_bytes()
+
+
+def test_a_published_file_that_is_cut_short_is_fetched_again(cache, tmp_path):
+    content, tag = published(tmp_path), info("mobilenet_v2").weights[0]
+    (cache / "features.h5").write_bytes(content[:-100])
+    path = keras_file(tag, tmp_path.as_uri(), "features.h5", None)
+    assert path.read_bytes() == content
+    path.write_bytes(content[:-100])
+    (tmp_path / "features.h5").unlink()
+    with pytest.raises(FileNotFoundError, match="'features.h5', which is truncated in .* could not be fetched"):
+        keras_file(tag, tmp_path.as_uri(), "features.h5", None)
 
 
 def test_a_published_file_with_another_checksum_is_refused(cache, tmp_path):
@@ -255,7 +270,7 @@ class TestRealWeights:
         content = (cache / FILE).read_bytes()
         (cache / FILE).unlink()
         (cache / FILE).write_bytes(content[: len(content) // 2])
-        with pytest.raises(ValueError, match=f"{FILE}' is truncated"):
+        with pytest.raises(FileNotFoundError, match=f"{FILE}', which is truncated in .* could not be fetched"):
             create("mobilenet_v2", classes=2, input_shape=(32, 32, 3), weights="imagenet")
 
 

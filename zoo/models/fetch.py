@@ -13,6 +13,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import h5py
 from huggingface_hub import constants
 
 from zoo.files import write_json
@@ -31,17 +32,18 @@ def cache_folder() -> Path:
 
 
 def keras_file(tag: WeightTag, url: str, file: str, md5: str | None) -> Path:
-    """A file of keras.applications, from Keras' cache or fetched into it.
+    """A file of keras.applications, from Keras' cache or fetched into it; one that is cut short is fetched again.
 
     Raises:
-        FileNotFoundError: If it is not there and cannot be fetched.
+        FileNotFoundError: If it is not there, or not the whole of it, and cannot be fetched.
     """
     import keras  # takes seconds, and files of the hub do not need it
 
     folder = cache_folder()
     path = folder / file
-    if path.is_file():
+    if path.is_file() and _opens(path):
         return path
+    state = f"is truncated in {str(folder)!r}" if path.is_file() else f"is not in {str(folder)!r}"
     part = f"{file}.{os.getpid()}.part"  # takes its name only when it is whole
     timeout = socket.getdefaulttimeout()
     try:
@@ -53,13 +55,22 @@ def keras_file(tag: WeightTag, url: str, file: str, md5: str | None) -> Path:
         os.replace(fetched, path)
     except Exception as error:  # Keras wraps what went wrong in a bare Exception
         raise FileNotFoundError(
-            f"The weights {tag.name!r} need the file {file!r}, which is not in {str(folder)!r} and could not be "
-            f"fetched from {url} ({error}). Copy it there, {_WAYS_OUT}"
+            f"The weights {tag.name!r} need the file {file!r}, which {state} and could not be fetched from {url} "
+            f"({error}). Copy it there, {_WAYS_OUT}"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
         (folder / part).unlink(missing_ok=True)
     return path
+
+
+def _opens(path: Path) -> bool:
+    """Whether an HDF5 file is as long as it says."""
+    try:
+        with h5py.File(path, "r"):
+            return True
+    except OSError:
+        return False
 
 
 def hub_file(tag: WeightTag) -> Path:
