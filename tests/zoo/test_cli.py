@@ -105,7 +105,7 @@ def test_models_lists_the_zoo_and_filters_it(command):
     lines = {line.split()[0]: line for line in out.splitlines() if line}
     assert all(name in lines for name in zoo.list_models())
     assert "25.6 M" in lines["resnet50"] and "4.1 G" in lines["resnet50"] and "He et al. 2015" in lines["resnet50"]
-    assert lines["resnet50"].endswith("timm/resnet50.a1_in1k (81.2 %) and 15 more")
+    assert lines["resnet50"].endswith("timm/resnet50.a1_in1k (81.2 % at 288) and 15 more")
     assert lines["mobilenet_v2"].endswith("keras/mobilenet_v2 (71.3 %)")
     code, out, _ = command("models", "resnet?0")
     assert [line.split()[0] for line in out.splitlines() if line[0] != " "] == ["model", "resnet20", "resnet50"]

@@ -51,11 +51,17 @@ class Subject:
         return pictures(8, self.model.input_shape[1:])
 
 
+# One of each builder that the short run leaves out.
+SLOW = {"alexnet", "vgg11", "inception_v3", "inception_resnet_v2", "resnet50", "resnetv2_50", "wrn28_10", "densenet121"}
 LONG = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(
-    scope="module", params=[name if name in SHORT else pytest.param(name, marks=LONG) for name in list_models()]
+    scope="module",
+    params=[
+        name if name in SHORT else pytest.param(name, marks=pytest.mark.slow if name in SLOW else LONG)
+        for name in list_models()
+    ],
 )
 def subject(request):
     """The rows in turn: pytest runs all tests of a row before it asks for the next, so one model is held at a time."""
@@ -284,6 +290,9 @@ def shapes_at(model, size):
     return {name: tensor.shape for name, tensor in every.compute_output_spec(picture).items()}
 
 
+FULLY_CONNECTED = {"zoo.models.conv:vgg", "zoo.models.conv:alexnet"}  # whose hidden layers have to know the size
+
+
 def multiply_adds(layer, shape):
     """Of a layer whose output has that shape."""
     total = 0
@@ -296,7 +305,8 @@ def multiply_adds(layer, shape):
 def test_published_network_has_the_figures_of_the_catalog_and_halves_the_picture_in_each_stage(subject):
     """Read off a network for one channel and sides of any length, which shows that these work too."""
     row = subject.row
-    model = create(row.name, classes=row.classes, input_shape=(None, None, 1))
+    sides = [row.image_size if row.builder in FULLY_CONNECTED else None] * 2
+    model = create(row.name, classes=row.classes, input_shape=(*sides, 1))
     shapes = shapes_at(model, row.image_size)
     first = next(layer for layer in model.layers if kernels(layer))
     missing = row.channels - 1  # the first kernel sees one channel only

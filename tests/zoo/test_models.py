@@ -92,6 +92,18 @@ def test_best_weights_are_the_first_tag():
         ),
         ({"normalization": 5}, r"`normalization` must be \(mean, variance\)"),
         ({"normalization": ([1, 2], [1, 2])}, "Received: .* for 3 channels"),
+        ({"normalization": (0, 0)}, "the variance above 0. Received: normalization="),
+        ({"input_shape": 32}, r"`input_shape` must be \(height, width, channels\). Received: input_shape=32"),
+        (
+            {"name": "mobilenet_v2", "weights": "imagenet", "normalization": (0, 1)},
+            "'keras/mobilenet_v2' bring their own normalisation",
+        ),
+        ({"name": "resnet18", "weights": "imagenet", "stem": "large"}, "`stem` must be one of"),
+        (
+            {"name": "vgg11", "input_shape": (None, None, 3)},
+            "Fully connected layers need to know the size",
+        ),
+        ({"name": "alexnet", "input_shape": (None, 100, 3)}, "Received: a map of Nonex2 before them"),
         ({"l2": -1}, "`l2` must not be negative"),
         ({"name": "convnet", "padding": "full"}, "`padding` must be one of"),
         ({"name": "convnet", "pooling": "min"}, "`pooling` must be one of"),
@@ -105,6 +117,28 @@ def test_best_weights_are_the_first_tag():
 def test_a_wrong_argument_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         create(**{"name": "resnet20", "classes": 10, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": 5.0}, "`classes` must be an integer of at least 2. Received: classes=5.0"),
+        ({"classes": "5"}, "Received: classes='5'"),
+        ({"weights": 5}, "`weights` must be None, a tag, or the path of a file. Received: weights=5"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        create(**{"name": "resnet20", "classes": 10, **arguments})
+
+
+def test_channels_first_is_refused():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match="The zoo's networks have channels last"):
+            tiny()
+    finally:
+        keras.config.set_image_data_format("channels_last")
 
 
 def normalized(model, pixels):
@@ -189,7 +223,14 @@ def test_initialiser_is_in_the_config_of_every_layer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "initializer", ["glorot_normal", keras.initializers.HeUniform(), keras.initializers.HeNormal(seed=3)]
+    "initializer",
+    [
+        "he_normal",
+        "glorot_normal",
+        keras.initializers.HeUniform(),
+        keras.initializers.HeNormal(seed=3),
+        keras.initializers.HeNormal(seed=keras.random.SeedGenerator(3)),
+    ],
 )
 def test_kernels_of_one_shape_start_differently(initializer):
     model = create("resnet20", classes=10, kernel_initializer=initializer)
@@ -197,12 +238,14 @@ def test_kernels_of_one_shape_start_differently(initializer):
     assert not np.allclose(one, other)
 
 
-def test_one_seed_gives_one_model():
-    def kernel():
-        keras.utils.set_random_seed(5)
-        return tiny(kernel_initializer="glorot_uniform").get_layer("stage1_conv").kernel.numpy()
+@pytest.mark.parametrize("initializer", ["he_normal", "glorot_uniform"])
+def test_one_seed_gives_one_model(initializer):
+    def kernel(seed):
+        keras.utils.set_random_seed(seed)
+        return tiny(kernel_initializer=initializer).get_layer("stage1_conv").kernel.numpy()
 
-    np.testing.assert_array_equal(kernel(), kernel())
+    np.testing.assert_array_equal(kernel(5), kernel(5))
+    assert not np.allclose(kernel(5), kernel(6))
 
 
 def test_convnet_is_built_as_told():
@@ -271,6 +314,12 @@ def test_taps_give_the_map_that_each_stage_hands_on():
     images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     features = keras.ops.mean(pyramid(images)["stage4"], axis=(1, 2))
     np.testing.assert_allclose(model.get_layer("head_dense")(features), model(images), atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "side"), [("alexnet", 6), ("mobilenet_v3_small", 7)])
+def test_the_last_tap_is_a_map_where_hidden_layers_follow(name, side):
+    last = list(taps(create(name, classes=3, input_shape=(224, 224, 3))).values())[-1]
+    assert last.shape[1:3] == (side, side)
 
 
 def test_taps_of_a_model_of_ones_own():

@@ -8,21 +8,12 @@ import keras
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from sklearn.datasets import load_sample_images
 
 from zoo.models.catalog import info
 from zoo.models.registry import create
 
 REFERENCE = Path(__file__).parents[1] / "reference"
-# Half a gigabyte each; vgg16 and vgg16_bn show the same.
-LONG = dict.fromkeys(("vgg11", "vgg13", "vgg19"), [pytest.mark.slow, pytest.mark.long])
 SHORT = {"resnet18", "resnet50", "resnetv2_50", "googlenet"}
-
-
-def photos(side=224):
-    """Four crops of the two photographs that scikit-learn brings along, uint8."""
-    corners = [(0, 0), (100, 300)]
-    return np.stack([p[y : y + side, x : x + side] for p in load_sample_images().images for y, x in corners])
 
 
 def outputs(model, images):
@@ -64,7 +55,7 @@ def checkpoint(golden, path):
 @pytest.mark.parametrize(
     "name",
     [
-        path.stem if path.stem in SHORT else pytest.param(path.stem, marks=LONG.get(path.stem, pytest.mark.slow))
+        path.stem if path.stem in SHORT else pytest.param(path.stem, marks=pytest.mark.slow)
         for path in sorted(REFERENCE.glob("*.json"))
     ],
 )

@@ -130,7 +130,7 @@ def test_a_grey_picture_gives_what_its_colour_copy_gives(trained, tmp_path):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(FileNotFoundError, match="There is no weight file 'nowhere.weights.h5'"):
+    with pytest.raises(FileNotFoundError, match="'nowhere.weights.h5' is not there: no such weight file"):
         tiny(weights="nowhere.weights.h5")
 
 

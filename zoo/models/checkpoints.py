@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")  # in the order of Keras' variables
+_DTYPES = ("F16", "BF16", "F32", "F64")  # others hold quantised weights, which need their scales
 _COUNTER = "num_batches_tracked"  # how many batches PyTorch has seen: no weight
 
 
@@ -69,6 +70,7 @@ def opened(path: Path, model: keras.Model, layout: str) -> Iterator[tuple[dict[s
     ignored = getattr(rules, "IGNORED", {}).get(function, ())
     flattened = getattr(rules, "FLATTENED", {}).get(function, (0,))
     try:
+        path.open("rb").close()  # safe_open says of a file that may not be read that it is not there
         file = safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise ValueError(_damaged(path, error)) from error
@@ -113,6 +115,8 @@ def _by_layer(file, keys, model, prefixes: Mapping[str, str | Sequence[str]], fl
         absent = [key for key in needed if key not in keys]
         if absent:
             wrong += [f"tensor {key!r} for layer {layer.name!r} is not in the file" for key in absent]
+        kinds = {key: file.get_slice(key).get_dtype() for key in needed if key in keys}
+        wrong += [f"tensor {key!r} is of type {kind}" for key, kind in kinds.items() if kind not in _DTYPES]
         used.update(needed)
         tensors[layer.name] = None if absent else [Tensor(file, key, layer, flattened) for key in needed]
     for key in sorted(keys - used):

@@ -36,15 +36,12 @@ def _conv_tanh(x, filters, kernel, *, name):
     return layers.Conv2D(filters, kernel, activation="tanh", kernel_initializer=blocks.UNDRAWN, name=name)(x)
 
 
-def alexnet(x, *, feature_dropout=0.0):
-    """Five convolutions and two hidden layers, as in torchvision.
+def alexnet(x):
+    """Five convolutions and two hidden layers, as in torchvision, without the dropout before the hidden layers.
 
-    Departures from the paper, figure 2: 64 and 192 channels first, as in torchvision.
+    The hidden layers belong to the last stage. Other maps than 6x6 are brought to that by adaptive pooling.
 
     (n, 224, 224, 3) -> (n, 1, 1, 4096)
-
-    Args:
-        feature_dropout: Share of values dropped before each hidden layer in training; 0.5 in the paper.
     """
     x = blocks.pad(x, 2, "stem_pad")
     x = layers.Conv2D(64, 11, strides=4, kernel_initializer=blocks.UNDRAWN, name="stem_conv1")(x)  # 55 x 55 x 64
@@ -55,21 +52,21 @@ def alexnet(x, *, feature_dropout=0.0):
     for i, filters in enumerate((384, 256, 256), start=1):
         x = _conv_act(x, filters, 3, name="stage2", number=i)  # 13 x 13 x 256
     x = layers.MaxPooling2D(3, strides=2, name="stage3_pool")(x)  # 6 x 6 x 256
-    return _hidden_layers(x, 6, feature_dropout, name="stage3")
+    return _hidden_layers(x, 6, (6, 6), name="stage3")
 
 
-def vgg(x, *, depths, batch_norm=False, feature_dropout=0.0):
+def vgg(x, *, depths, batch_norm=False):
     """3x3 convolutions, then two hidden layers: table 1 of the paper, an entry of `depths` for each size.
 
     The hidden layers belong to the last stage. Pictures larger than 224 pixels slide through them (section 3.2); where
-    the map before them is smaller than 7x7, it is spread over 7x7 by adaptive pooling, as in timm.
+    the map before them is smaller than 7x7, it is spread over 7x7 by adaptive pooling, as in timm. The paper's dropout
+    behind the hidden layers is left out.
 
     (n, 224, 224, 3) -> (n, 1, 1, 4096)
 
     Args:
         depths: Convolutions of the stem and of each stage behind it.
         batch_norm: Whether batch normalisation stands between each convolution and its activation.
-        feature_dropout: Share of values dropped before each hidden layer in training; 0.5 in the paper.
     """
     for k, depth in enumerate(depths):
         name = f"stage{k}" if k else "stem"
@@ -79,7 +76,8 @@ def vgg(x, *, depths, batch_norm=False, feature_dropout=0.0):
             x = _conv_act(x, min(512, 64 * 2**k), 3, batch_norm=batch_norm, name=name, number=i)
     name = f"stage{len(depths)}"
     x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)  # 7 x 7 x 512
-    return _hidden_layers(x, 7, feature_dropout, name=name)
+    height, width = _known_sides(x)
+    return _hidden_layers(x, 7, (max(height, 7), max(width, 7)), name=name)
 
 
 def _conv_act(x, filters, kernel, *, batch_norm=False, name, number):
@@ -88,22 +86,29 @@ def _conv_act(x, filters, kernel, *, batch_norm=False, name, number):
     return layers.Activation("relu", name=f"{name}_act{number}")(x)
 
 
-def _hidden_layers(x, side, dropout, *, name):
-    """Two fully connected layers of 4096 units, for maps of `side` x `side`.
-
-    They are convolutions where the map may be larger; where it is not, the same kernels in a matrix product, which is
-    several times as fast on a processor.
-
-    (n, h, w, c) -> (n, h - side + 1, w - side + 1, 4096); (n, 1, 1, 4096) for smaller maps
-    """
+def _known_sides(x):
     height, width = x.shape[1:3]
-    if height and width and min(height, width) < side:
-        height, width = max(height, side), max(width, side)
-        x = layers.AdaptiveAveragePooling2D((height, width), name=f"{name}_spread")(x)
-    flat = (height, width) == (side, side)
+    if not (height and width):
+        raise ValueError(
+            "Fully connected layers need to know the size of the picture: give height and width in `input_shape`. "
+            f"Received: a map of {height}x{width} before them"
+        )
+    return height, width
+
+
+def _hidden_layers(x, side, sides, *, name):
+    """Two fully connected layers of 4096 units, which see `side` x `side` pixels of a map of `sides`.
+
+    They are convolutions where the map is larger than they see; where it is not, the same kernels in a matrix product,
+    which is several times as fast on a processor.
+
+    (n, h, w, c) -> (n, sides[0] - side + 1, sides[1] - side + 1, 4096)
+    """
+    if sides != _known_sides(x):
+        x = layers.AdaptiveAveragePooling2D(sides, name=f"{name}_spread")(x)
+    flat = sides == (side, side)
     x = layers.Flatten(name=f"{name}_flatten")(x) if flat else x
     for i, kernel in enumerate((side, 1), start=1):
-        x = layers.Dropout(dropout, name=f"{name}_dropout{i}")(x) if dropout else x
         layer = partial(layers.Dense, 4096) if flat else partial(layers.Conv2D, 4096, kernel)
         x = layer(kernel_initializer=blocks.UNDRAWN, name=f"{name}_fc{i}")(x)
         x = layers.Activation("relu", name=f"{name}_fc{i}_act")(x)

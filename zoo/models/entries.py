@@ -82,7 +82,7 @@ class ModelInfo:
         classes: Number of classes of the published network.
         macs: Multiply-adds of convolutions and dense layers for one picture of `image_size`.
         image_size: Side of the picture that the network was made for, in pixels; the default of `create`.
-        smallest_size: Smallest side that works, in pixels.
+        smallest_size: Smallest side that is accepted, in pixels.
         channels: Channels that the network was made for; the default of `create`.
         stages: Names of the stages from input to output.
         weights: Published weights, the best first.

@@ -60,7 +60,8 @@ def keras_file(tag: WeightTag, url: str, file: str, md5: str | None) -> Path:
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
-        (folder / part).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / part).unlink()
     return path
 
 
@@ -201,7 +202,8 @@ def _note(file: HubFile) -> dict[str, Any]:
         note = json.loads(_note_path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return note if isinstance(note, dict) and {"commit", "sha256"} <= note.keys() else {}
+    known = isinstance(note, dict) and all(isinstance(note.get(word), str) for word in ("commit", "sha256"))
+    return note if known else {}
 
 
 def _is_whole(path: Path) -> bool:

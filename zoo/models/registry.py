@@ -12,7 +12,7 @@ from zoo.models import settings
 from zoo.models import weights as weight_files
 from zoo.models.blocks import UNDRAWN
 from zoo.models.catalog import info, near_miss
-from zoo.models.entries import ModelInfo, WeightTag
+from zoo.models.entries import ModelInfo
 
 _DEFAULT_NORMALIZATION = (127.5, 127.5**2)  # 0..255 to -1..1
 
@@ -45,10 +45,11 @@ def create(
         input_shape: (height, width, channels); height and width may be None for pictures of any size. By default what
             the network was made for.
         weights: None for fresh weights; "imagenet" for the model's best published weights; one of its tags
-            ("keras/mobilenet_v2"); or a file: `.weights.h5`, `.keras`, or an `.h5` file of keras.applications. The
-            classifier is replaced where `classes` differs; the first convolution is adapted to 1 or 4 channels.
+            ("timm/resnet50.a1_in1k"); or a file: `.weights.h5`, `.keras`, `.safetensors` of timm's or torchvision's
+            networks, or an `.h5` file of keras.applications. The classifier is replaced where `classes` differs; the
+            first convolution is adapted to 1 or 4 channels.
         normalization: (mean, variance) of the pixels in 0..255, numbers or one a channel. By default a tag's own, or
-            what a `.keras` file was trained with, else what takes 0..255 to -1..1.
+            what a `.keras` file or timm's `config.json` beside a file says, else what takes 0..255 to -1..1.
         dropout: Share of the pooled features dropped before `head_dense` in training.
         l2: Weight of the squared kernels of all convolutions and dense layers in the loss; biases and batch
             normalisation are left out.
@@ -67,13 +68,15 @@ def create(
         (None, 10)
     """
     row = info(name)
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "The zoo's networks have channels last. Call keras.config.set_image_data_format('channels_last')."
+        )
     build, numbers = _builder(row, variant)
     classes = _checked_classes(classes)
     shape = _checked_shape(row, input_shape)
-    source = weight_files.find(row, weights, classes)
-    if source and normalization is None and source.normalization:
-        normalization = tuple(_for_channels(part, shape[-1]) for part in source.normalization)
-    mean, variance = _normalization(source.tag if source else None, normalization, shape[-1])
+    source = weight_files.find(row, weights)
+    mean, variance = _normalization(source, normalization, shape[-1])
 
     image = keras.Input(shape, name="image")
     # In float32 even where the rest computes in less: half precision would round the pixels' mean.
@@ -110,15 +113,19 @@ def _builder(row: ModelInfo, variant):
 
 
 def _checked_classes(classes):
-    if operator.index(classes) < 2:
+    try:
+        number = operator.index(classes)
+    except TypeError:
+        raise TypeError(f"`classes` must be an integer of at least 2. Received: classes={classes!r}") from None
+    if number < 2:
         raise ValueError(f"`classes` must be at least 2. Received: classes={classes}")
-    return operator.index(classes)
+    return number
 
 
 def _checked_shape(row: ModelInfo, shape):
     if shape is None:
         return (row.image_size, row.image_size, row.channels)
-    if len(shape) != 3:
+    if not hasattr(shape, "__len__") or len(shape) != 3:
         raise ValueError(f"`input_shape` must be (height, width, channels). Received: input_shape={shape}")
     if shape[-1] not in (1, 3, 4):
         raise ValueError(f"Pictures have 1, 3 or 4 channels. Received: input_shape={shape}")
@@ -130,21 +137,34 @@ def _checked_shape(row: ModelInfo, shape):
     return tuple(shape)
 
 
-def _normalization(tag: WeightTag | None, given, channels):
+def _normalization(source: weight_files.Source | None, given, channels):
     """Mean and variance as numbers or lists, one a channel."""
-    if tag is not None:
+    if source and source.tag:
         if given is not None:
             raise ValueError(
-                f"The weights {tag.name!r} bring their own normalisation; leave `normalization` out. Received: {given}"
+                f"The weights {source.tag.name!r} bring their own normalisation; leave `normalization` out. "
+                f"Received: {given}"
             )
-        mean, std = _for_channels(tag.mean, channels), _for_channels(tag.std, channels)
-        return mean, [value**2 for value in std]
+        given = source.tag.mean, [value**2 for value in source.tag.std]
+    elif source and source.normalization and given is None:
+        given = source.normalization
+    elif given is not None:
+        return _checked(given, channels, f"Received: normalization={given} for {channels} channels")
+    else:
+        return _DEFAULT_NORMALIZATION
+    fitted = tuple(_for_channels(part, channels) for part in given)
+    return _checked(fitted, channels, f"{source.name!r} holds {given}; give `normalization` for {channels} channels")
+
+
+def _checked(normalization, channels, received):
     try:
-        mean, variance = (_numbers(part, channels) for part in given or _DEFAULT_NORMALIZATION)
+        mean, variance = (_numbers(part, channels) for part in normalization)
+        if not all(value > 0 for value in (variance if isinstance(variance, list) else [variance])):
+            raise ValueError
     except (TypeError, ValueError):
         raise ValueError(
-            "`normalization` must be (mean, variance), each a number or one number a channel. "
-            f"Received: normalization={given} for {channels} channels"
+            "`normalization` must be (mean, variance), each a number or one number a channel, the variance above 0. "
+            f"{received}"
         ) from None
     return mean, variance
 

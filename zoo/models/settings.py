@@ -69,8 +69,9 @@ def regularize(model: keras.Model, l2: float):
 
 def _own_copy(initializer, number, *, depthwise) -> Callable:
     """An initialiser for one kernel: drawing anew, since one object gives the same values for the same shape."""
-    if not isinstance(initializer, initializers.Initializer):
-        return initializer
+    seed = getattr(initializer, "seed", None)
+    if not isinstance(initializer, initializers.Initializer) or isinstance(seed, keras.random.SeedGenerator):
+        return initializer  # a generator goes on from kernel to kernel by itself; a copy would start again
     config = initializer.get_config()
     if isinstance(config.get("seed"), int):
         config["seed"] += number

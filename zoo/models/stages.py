@@ -51,9 +51,10 @@ def _stages(model, stages):
 
 
 def taps(model: keras.Model, stages: Mapping[str, Iterable[str]] | None = None) -> dict[str, keras.KerasTensor]:
-    """The feature map that each stage hands on, for `keras.Model(model.input, zoo.taps(model))` and its like.
+    """The last feature map of each stage, for `keras.Model(model.input, zoo.taps(model))` and its like.
 
-    Stem and head are left out. Arguments and errors as in `stage_of`; besides:
+    It is what the stage hands on, or, in a last stage that ends in fully connected layers or behind a global pooling,
+    the last that is larger than one pixel. Stem and head are left out. Arguments and errors as in `stage_of`; besides:
 
     Raises:
         ValueError: If no layer of the model belongs to a stage.
@@ -64,13 +65,19 @@ def taps(model: keras.Model, stages: Mapping[str, Iterable[str]] | None = None) 
         {'stage1': (None, 32, 32, 16), 'stage2': (None, 16, 16, 32), 'stage3': (None, 8, 8, 64)}
     """
     groups = _stages(model, stages)
-    maps = {stage: layers[-1].output for stage, layers in groups.items() if stage not in ("stem", "head")}
+    maps = {stage: _last_map(layers) for stage, layers in groups.items() if stage not in ("stem", "head")}
     if not maps:
         raise ValueError(
             f"No layer of model {model.name!r} belongs to a stage: none is called stage<k>_*. Name them in `stages`, "
             'such as stages={"stage1": [layer names]}.'
         )
     return maps
+
+
+def _last_map(layers):
+    outputs = [layer.output for layer in layers]
+    maps = [tensor for tensor in outputs if len(tensor.shape) == 4 and tensor.shape[1:3] != (1, 1)]
+    return (maps or outputs)[-1]
 
 
 def _by_name(model):

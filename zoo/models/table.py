@@ -22,8 +22,9 @@ def cells(row: ModelInfo) -> list[str]:
 
 
 def tag_line(tag: WeightTag) -> str:
-    """Name of published weights and how good they are."""
-    return f"{tag.name} ({tag.top1:.1f} %)"
+    """Name of published weights and how good they are, with the size where that is not the training pictures'."""
+    at = f" at {tag.test_size}" if tag.test_size != tag.image_size else ""
+    return f"{tag.name} ({tag.top1:.1f} %{at})"
 
 
 def text_rows(rows: Iterable[ModelInfo], *, every_tag: bool) -> list[tuple[str, ...]]:

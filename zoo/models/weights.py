@@ -20,70 +20,75 @@ from zoo.models.catalog import find_tag
 from zoo.models.entries import KerasFile, ModelInfo, WeightTag
 
 HEAD = "head_dense"
-_READABLE = (".weights.h5", ".h5", ".keras", ".safetensors")
-_REFUSED = (".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt")
+_SAFETENSORS = ".safetensors"
+_READABLE = (".weights.h5", ".h5", ".keras", _SAFETENSORS)
+_REFUSED = (".pth", ".pth.tar", ".pt", ".pkl", ".pickle", ".bin", ".ckpt")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A weight file on this machine.
+    """Where weights come from.
 
     Attributes:
-        path: Where it is.
-        tag: The published weights that it holds; None for a file of the caller's.
-        classifier: In files of keras.applications, the layer that goes into `head_dense`, and that some of them lack.
+        row: The model that it is for.
+        place: A file of the caller's, or published weights that are still to be found or fetched.
         normalization: Mean and variance that a file says its pictures were normalised by.
-        layout: Rule for the names in a safetensors file; None for the others.
     """
 
-    path: Path
-    tag: WeightTag | None = None
-    classifier: str | None = None
+    row: ModelInfo
+    place: Path | WeightTag
     normalization: tuple | None = None
-    layout: str | None = None
+
+    @property
+    def tag(self) -> WeightTag | None:
+        """The published weights; None for a file of the caller's."""
+        return self.place if isinstance(self.place, WeightTag) else None
 
     @property
     def name(self) -> str:
-        return self.tag.name if self.tag else str(self.path)
+        return self.place.name if isinstance(self.place, WeightTag) else str(self.place)
 
 
-def find(row: ModelInfo, weights: str | os.PathLike | None, classes: int) -> Source | None:
-    """The file that `weights` means for a model, fetched if need be; None for fresh weights.
+def find(row: ModelInfo, weights: str | os.PathLike | None) -> Source | None:
+    """What `weights` means for a model; None for fresh weights. Nothing is fetched yet.
 
     Raises:
+        TypeError: If it is neither a text nor a path.
         ValueError: If it is neither a tag of the model nor a kind of file that can be read.
-        FileNotFoundError: If the file is not there and cannot be fetched.
+        FileNotFoundError: If the file is not there.
     """
     if weights is None:
         return None
+    if not isinstance(weights, (str, os.PathLike)):
+        raise TypeError(f"`weights` must be None, a tag, or the path of a file. Received: weights={weights!r}")
     if not _is_path(weights):
-        return _published(find_tag(row.name, str(weights)), row, classes)
+        return Source(row, find_tag(row.name, str(weights)))
     path = Path(weights).expanduser()
-    if path.name.endswith(_REFUSED):
+    kind = path.name.lower()
+    if kind.endswith(_REFUSED):
         raise ValueError(
             f"{str(path)!r} looks like a pickle, which can run any code when it is opened, so it is not read. "
             f"{checkpoints.how_to_convert(path)}"
         )
-    if not path.name.endswith(_READABLE):
+    if not kind.endswith(_READABLE):
         raise ValueError(f"Weights can be read from {', '.join(_READABLE)} files. Received: weights={str(weights)!r}")
     if not path.is_file():
-        raise FileNotFoundError(f"There is no weight file {str(path)!r}.")
-    if path.name.endswith(".safetensors"):
-        if row.layout is None:
-            raise ValueError(
-                f"There are no public safetensors files of {row.name!r}, so it is not known how their tensors are "
-                f"called. Weights of this model can be read from {', '.join(_READABLE[:-1])} files. "
-                f"Received: weights={str(weights)!r}"
-            )
-        return Source(path, normalization=_timm_normalization(path), layout=row.layout)
-    return Source(
-        path, classifier=row.classifier if row.boundaries else None, normalization=_stored_normalization(path)
-    )
+        what = "is a folder, not a weight file" if path.is_dir() else "is not there: no such weight file"
+        raise FileNotFoundError(f"{str(path)!r} {what}.")
+    if not kind.endswith(_SAFETENSORS):
+        return Source(row, path, normalization=_stored_normalization(path))
+    if row.layout is None:
+        raise ValueError(
+            f"There are no public safetensors files of {row.name!r}, so it is not known how their tensors are called. "
+            f"Weights of this model can be read from {', '.join(_READABLE[:-1])} files. "
+            f"Received: weights={str(weights)!r}"
+        )
+    return Source(row, path, normalization=_timm_normalization(path))
 
 
 def _stored_normalization(path: Path) -> tuple | None:
     """Mean and variance of the layer `stem_normalize` in a `.keras` file; weights alone would meet other numbers."""
-    if not path.name.endswith(".keras"):
+    if not path.name.lower().endswith(".keras"):
         return None
     try:
         with zipfile.ZipFile(path) as archive:
@@ -112,37 +117,43 @@ def load(model: keras.Model, source: Source):
 
     Raises:
         ValueError: If the file cannot be read, or a tensor is missing, left over or of another shape.
+        FileNotFoundError: If published weights are neither there nor can be fetched.
     """
+    row, path = source.row, source.place
+    if isinstance(path, WeightTag):
+        path = _fetched(path, row, classes=model.output_shape[-1])
     with ExitStack() as stack:
-        if source.layout:
-            tensors, wrong = stack.enter_context(checkpoints.opened(source.path, model, source.layout))
+        if path.name.lower().endswith(_SAFETENSORS):
+            tensors, wrong = stack.enter_context(checkpoints.opened(path, model, str(row.layout)))
         else:
-            tensors, wrong = stack.enter_context(_open(source.path)), []
-        if source.classifier:
-            tensors = _under_our_names(model, tensors, source.classifier)
-        plan = _plan(model, tensors, source, wrong)
-        for variable, value in plan:
+            tensors, wrong = stack.enter_context(_open(path)), []
+            if row.boundaries:
+                tensors = _under_our_names(model, tensors, row.classifier)
+        for variable, value in _plan(model, tensors, wrong, path, headless=bool(row.boundaries)):
             variable.assign(np.asarray(value))
 
 
 def _is_path(weights):
-    if isinstance(weights, os.PathLike) or weights.endswith((*_READABLE, *_REFUSED)):
+    if isinstance(weights, os.PathLike) or weights.lower().endswith((*_READABLE, *_REFUSED)):
         return True
-    return Path(weights).is_file()
+    try:
+        return Path(weights).is_file()
+    except OSError:  # too long for a path
+        return False
 
 
-def _published(tag: WeightTag, row, classes):
+def _fetched(tag: WeightTag, row, classes):
     file = tag.file
     if not isinstance(file, KerasFile):
-        return Source(fetch.hub_file(tag), tag, layout=row.layout)
+        return fetch.hub_file(tag)
     if file.classifier is not None and classes == row.classes:
         try:
-            return Source(fetch.keras_file(tag, file.url, *file.classifier), tag, classifier=row.classifier)
+            return fetch.keras_file(tag, file.url, *file.classifier)
         except FileNotFoundError as missing:
             if not (fetch.cache_folder() / file.name).is_file():
                 raise
             warnings.warn(f"{missing} The features of {file.name!r} are used, under a new classifier.", stacklevel=4)
-    return Source(fetch.keras_file(tag, file.url, file.name, file.md5), tag, classifier=row.classifier)
+    return fetch.keras_file(tag, file.url, file.name, file.md5)
 
 
 @contextmanager
@@ -232,10 +243,11 @@ def _variables(model) -> dict[str, list]:
     return {layer.name: layer.weights for layer in model.layers}
 
 
-def _plan(model, tensors: Mapping[str, Sequence[Any] | None], source: Source, wrong: list[str]):
+def _plan(model, tensors: Mapping[str, Sequence[Any] | None], wrong: list[str], path: Path, *, headless: bool):
     """Pairs of variable and what becomes its value; raises before anything is assigned.
 
-    `wrong` is what is known to be wrong already; None stands for tensors that are named there.
+    `wrong` is what is known to be wrong already; None stands for tensors that are named there. A headless file may lack
+    the classifier.
     """
     layers = _variables(model)
     first = next(name for name, variables in layers.items() if variables)
@@ -243,7 +255,7 @@ def _plan(model, tensors: Mapping[str, Sequence[Any] | None], source: Source, wr
     for name, variables in layers.items():
         found = tensors.get(name)
         if found is None:
-            if variables and name not in tensors and not (name == HEAD and source.classifier):
+            if variables and name not in tensors and not (name == HEAD and headless):
                 wrong.append(f"layer {name!r} needs {_shapes(variables)}, and the file has no such layer")
             continue
         found = _same_rank(variables, found)
@@ -262,9 +274,7 @@ def _plan(model, tensors: Mapping[str, Sequence[Any] | None], source: Source, wr
     ]
     if wrong:
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(
-            f"The weights in {str(source.path)!r} do not fit model {model.name!r}: {'; '.join(wrong[:3])}{more}."
-        )
+        raise ValueError(f"The weights in {str(path)!r} do not fit model {model.name!r}: {'; '.join(wrong[:3])}{more}.")
     return plan
 
 
@@ -278,19 +288,31 @@ def _same_rank(variables, found):
         return found
     (ours, theirs), others = (tuple(tensors[0].shape) for tensors in (variables, found)), found[1:]
     if {len(ours), len(theirs)} == {2, 4} and math.prod(ours[:-1]) == math.prod(theirs[:-1]):
-        return [np.asarray(found[0]).reshape(*ours[:-1], theirs[-1]), *others]
+        return [_Reshaped(found[0], (*ours[:-1], theirs[-1])), *others]
     return found
+
+
+class _Reshaped:
+    """A tensor of a file, not yet read, in another shape."""
+
+    def __init__(self, data, shape):
+        self.data, self.shape, self.name = data, shape, data.name
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.data, dtype).reshape(self.shape)
 
 
 def _culprit(variables, found):
     """The file's name of the first tensor that does not fit."""
     pairs = zip(_shapes(variables), found, strict=False)
-    names = [getattr(data, "name", None) for shape, data in pairs if tuple(data.shape) != shape]
-    return f" in {names[0]!r}" if names and names[0] else ""  # a kernel that was reshaped has none
+    names = [data.name for shape, data in pairs if tuple(data.shape) != shape]
+    return f" in {names[0]!r}" if names else ""
 
 
 def _differ_in_classes_only(variables, found):
-    return [shape[:-1] for shape in _shapes(variables)] == [shape[:-1] for shape in _shapes(found)]
+    ours, theirs = _shapes(variables), _shapes(found)
+    one_number = len({shape[-1] for shape in theirs}) == 1
+    return one_number and [shape[:-1] for shape in ours] == [shape[:-1] for shape in theirs]
 
 
 def _differ_in_channels_only(variables, found):

@@ -45,7 +45,7 @@ def _in_preactivated_block(name):
 
 def _before(word):
     """ "stage2" or "block2" -> 1: we count from one, the files from zero."""
-    return int(word.lstrip("abcegklost")) - 1
+    return int(word.removeprefix("stage").removeprefix("block")) - 1
 
 
 def _nth(part):
