@@ -13,7 +13,8 @@ def write(script: str, results: dict, **settings) -> None:
     """Writes the record of `script` (its `__file__`) under the same name with .json."""
     record = {
         "date": date.today().isoformat(),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted": _git("status", "--porcelain").splitlines(),
         "processor": processor(),
         "environment": environment(),
         **settings,
@@ -21,6 +22,10 @@ def write(script: str, results: dict, **settings) -> None:
         "script": Path(script).read_text(encoding="utf-8"),
     }
     Path(script).with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _git(*words):
+    return subprocess.run(["git", *words], capture_output=True, text=True).stdout.strip()
 
 
 def processor() -> str:

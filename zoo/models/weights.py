@@ -274,7 +274,10 @@ def _plan(model, tensors: Mapping[str, Sequence[Any] | None], wrong: list[str], 
     ]
     if wrong:
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"The weights in {str(path)!r} do not fit model {model.name!r}: {'; '.join(wrong[:3])}{more}.")
+        shown = (
+            wrong if len(wrong) < 4 else [*wrong[:2], wrong[-1]]
+        )  # what is missing comes first, what is left over last
+        raise ValueError(f"The weights in {str(path)!r} do not fit model {model.name!r}: {'; '.join(shown)}{more}.")
     return plan
 
 
