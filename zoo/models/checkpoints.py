@@ -54,7 +54,8 @@ def _steps(shape, layer, flattened) -> Iterator[tuple[tuple[int, ...] | None, tu
 def opened(path: Path, model: keras.Model, layout: str) -> Iterator[tuple[dict[str, Sequence[Any]], list[str]]]:
     """The tensors of a file under the names of the model's layers, and what is wrong with them.
 
-    A tensor that no layer asks for stays under its own name, unless the layout knows it as one that is not needed.
+    Wrong is a tensor that a layer misses, one of a type that is no plain number, and one that no layer asks for, unless
+    the layout knows it as not needed. A layer that misses one has None.
 
     Args:
         path: File.

@@ -21,7 +21,7 @@ def create(
     name: str,
     *,
     classes: int,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
     weights: str | os.PathLike | None = None,
     normalization: tuple | None = None,
     dropout: float = 0.0,
@@ -42,8 +42,8 @@ def create(
     Args:
         name: A model of `list_models()`; also the name of the Keras model.
         classes: Number of classes, at least 2.
-        input_shape: (height, width, channels); height and width may be None for pictures of any size. By default what
-            the network was made for.
+        input_shape: (height, width, channels); height and width may be None for pictures of any size, but in `alexnet`
+            and `vgg*`, whose hidden layers have to know it. By default what the network was made for.
         weights: None for fresh weights; "imagenet" for the model's best published weights; one of its tags
             ("timm/resnet50.a1_in1k"); or a file: `.weights.h5`, `.keras`, `.safetensors` of timm's or torchvision's
             networks, or an `.h5` file of keras.applications. The classifier is replaced where `classes` differs; the
