@@ -1,8 +1,9 @@
 """Networks of keras.applications; files, checksums and preprocessing as in keras/src/applications.
 
 Top-1 is that of https://keras.io/api/applications/, for MobileNetV3 that of the docstring in Keras. Licences are those
-that Keras' documentation gives for the weights, whose publishers are others: Google (Apache-2.0), the authors of
-DenseNet and Facebook (BSD-3-Clause), Keras itself for Xception (MIT).
+that Keras' documentation gives for the weights, whose publishers are others: Google (Apache-2.0; not said of
+MobileNetV3 and EfficientNetV2, but taken to be the same), the authors of DenseNet and Facebook (BSD-3-Clause), Keras
+itself for Xception (MIT). Keras does not say how pictures were cropped and resized: these are the publishers' habits.
 """
 
 from zoo.models.entries import KerasFile, ModelInfo, WeightTag, stages

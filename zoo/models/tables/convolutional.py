@@ -1,28 +1,24 @@
 """Plain convolutional networks."""
 
 from zoo.models.entries import ModelInfo, stages
-from zoo.models.tables.hub import TAGS
+from zoo.models.tables.imagenet import imagenet
 
 _VGG = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
 def _vgg(depth, parameters, macs, *, batch_norm=False):
     name = f"vgg{depth}{'_bn' if batch_norm else ''}"
-    return ModelInfo(
-        name=name,
+    return imagenet(
+        name,
         family="convolutional",
         paper="Simonyan and Zisserman 2014, https://arxiv.org/abs/1409.1556"
         + ("; batch normalisation: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167" if batch_norm else ""),
         builder="zoo.models.conv:vgg",
         numbers={"depths": _VGG[depth], "batch_norm": batch_norm},
         parameters=parameters,
-        classes=1000,
         macs=macs,
-        image_size=224,
-        smallest_size=32,
         stages=stages(5),
         layout="zoo.models.layouts.convolutional:vgg",
-        weights=TAGS.get(name, ()),
     )
 
 
@@ -53,15 +49,13 @@ ROWS = (
         smallest_size=4,
         stages=stages(2),
     ),
-    ModelInfo(
-        name="alexnet",
+    imagenet(
+        "alexnet",
         family="convolutional",
         paper="Krizhevsky 2014, https://arxiv.org/abs/1404.5997",
         builder="zoo.models.conv:alexnet",
         parameters=61_100_840,
-        classes=1000,
         macs=714_188_480,
-        image_size=224,
         smallest_size=63,
         stages=stages(3),
         layout="zoo.models.layouts.convolutional:alexnet",

@@ -1,7 +1,7 @@
 """Residual networks."""
 
 from zoo.models.entries import ModelInfo, stages
-from zoo.models.tables.hub import TAGS
+from zoo.models.tables.imagenet import imagenet
 
 _RESNET = "He et al. 2015, table 1, https://arxiv.org/abs/1512.03385"
 _RESNEXT = "Xie et al. 2016, https://arxiv.org/abs/1611.05431"
@@ -25,20 +25,16 @@ def _resnet_cifar(depth, parameters, macs):
 
 
 def _resnet(name, depths, parameters, macs, *, groups=None, width=64, paper=_RESNET):
-    return ModelInfo(
-        name=name,
+    return imagenet(
+        name,
         family="residual",
         paper=paper,
         builder="zoo.models.residual:resnet",
         numbers={"depths": depths, "groups": groups, "width": width},
         parameters=parameters,
-        classes=1000,
         macs=macs,
-        image_size=224,
-        smallest_size=32,
         stages=stages(4),
         layout="zoo.models.layouts.residual:resnet",
-        weights=TAGS.get(name, ()),
     )
 
 
@@ -57,20 +53,16 @@ ROWS = (
     _resnet("resnext101_32x8d", (3, 4, 23, 3), 88_791_336, 16_414_015_488, groups=32, width=8, paper=_RESNEXT),
     _resnet("wide_resnet50_2", (3, 4, 6, 3), 68_883_240, 11_398_021_120, groups=1, width=128, paper=_WIDE),
     _resnet("wide_resnet101_2", (3, 4, 23, 3), 126_886_696, 22_753_050_624, groups=1, width=128, paper=_WIDE),
-    ModelInfo(
-        name="resnetv2_50",
+    imagenet(
+        "resnetv2_50",
         family="residual",
         paper="He et al. 2016, https://arxiv.org/abs/1603.05027",
         builder="zoo.models.residual:resnetv2",
         numbers={"depths": (3, 4, 6, 3)},
         parameters=25_549_352,
-        classes=1000,
         macs=4_089_184_256,
-        image_size=224,
-        smallest_size=32,
         stages=stages(4),
         layout="zoo.models.layouts.residual:resnetv2",
-        weights=TAGS.get("resnetv2_50", ()),
     ),
     ModelInfo(
         name="wrn28_10",
