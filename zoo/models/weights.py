@@ -309,7 +309,8 @@ def _culprit(variables, found):
     """The file's name of the first tensor that does not fit, where that tells more than the layer's."""
     pairs = zip(_shapes(variables), found, strict=False)
     names = [data.name for shape, data in pairs if tuple(data.shape) != shape]
-    return f" in {names[0]!r}" if names and not names[0].startswith("/") else ""  # HDF5 has paths
+    telling = [name for name in names[:1] if not name.startswith("/layers/")]  # Keras numbers its own by class
+    return f" in {telling[0]!r}" if telling else ""
 
 
 def _differ_in_classes_only(variables, found):
