@@ -77,8 +77,7 @@ def opened(path: Path, model: keras.Model, layout: str) -> Iterator[tuple[dict[s
         raise ValueError(_damaged(path, error)) from error
     with file:
         keys = {key for key in file.keys() if not key.endswith(_COUNTER) and not key.startswith(ignored)}
-        tensors, wrong = _by_layer(file, keys, model, prefixes, flattened)
-        yield tensors, wrong
+        yield _by_layer(file, keys, model, prefixes, flattened)
 
 
 def _damaged(path, error):
@@ -114,8 +113,7 @@ def _by_layer(file, keys, model, prefixes: Mapping[str, str | Sequence[str]], fl
         prefix = next((name for name in candidates if f"{name}.{parts[0]}" in keys), candidates[0])
         needed = [f"{prefix}.{part}" for part in parts]
         absent = [key for key in needed if key not in keys]
-        if absent:
-            wrong += [f"tensor {key!r} for layer {layer.name!r} is not in the file" for key in absent]
+        wrong += [f"tensor {key!r} for layer {layer.name!r} is not in the file" for key in absent]
         kinds = {key: file.get_slice(key).get_dtype() for key in needed if key in keys}
         wrong += [f"tensor {key!r} is of type {kind}" for key, kind in kinds.items() if kind not in _DTYPES]
         used.update(needed)

@@ -44,7 +44,7 @@ def alexnet(x):
     (n, 224, 224, 3) -> (n, 1, 1, 4096)
     """
     x = blocks.pad(x, 2, "stem_pad")
-    x = layers.Conv2D(64, 11, strides=4, kernel_initializer=blocks.UNDRAWN, name="stem_conv1")(x)  # 55 x 55 x 64
+    x = blocks.conv(x, 64, 11, stride=4, padding="valid", use_bias=True, name="stem_conv1")  # 55 x 55 x 64
     x = layers.Activation("relu", name="stem_act1")(x)
     x = layers.MaxPooling2D(3, strides=2, name="stage1_pool")(x)
     x = _conv_act(x, 192, 5, name="stage1", number=1)  # 27 x 27 x 192
