@@ -2,6 +2,7 @@
 
 from callbacks.decay import CosineDecay
 from callbacks.early_stopping import EarlyStopping
+from callbacks.frozen_guard import FrozenGuard
 from callbacks.time_budget import TimeBudget
 
-__all__ = ["CosineDecay", "EarlyStopping", "TimeBudget"]
+__all__ = ["CosineDecay", "EarlyStopping", "FrozenGuard", "TimeBudget"]

@@ -4,6 +4,8 @@ import math
 
 import keras
 
+from callbacks.syncing import synchronize
+
 RISING = ("accuracy", "acc", "auc", "precision", "recall", "f1", "iou", "r2")
 FALLING = ("loss", "error", "entropy", "divergence")
 
@@ -52,7 +54,7 @@ class EarlyStopping(keras.callbacks.Callback):
         value = float(logs[self.monitor])
         if self.improves(value):
             self.best, self.best_epoch, self.waited = value, epoch, 0
-            _synchronize(self.model)
+            synchronize(self.model)
             self.best_weights = self.model.get_weights()
             return
         self.waited += 1
@@ -89,9 +91,3 @@ def _direction(monitor):
     raise ValueError(
         f'The name \'{monitor}\' does not tell whether more is better. Say direction="max" or direction="min".'
     )
-
-
-def _synchronize(model):
-    """On JAX the loop keeps the weights to itself until it is asked for them."""
-    if hasattr(model, "jax_state_sync"):
-        model.jax_state_sync()

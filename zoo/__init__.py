@@ -25,17 +25,21 @@ if TYPE_CHECKING:
     from zoo.training.fine_tune import fine_tune
     from zoo.training.recipe import Recipe
     from zoo.training.run import Run, load_run
+    from zoo.transfer.cutting import split_frozen
+    from zoo.transfer.features import Features, cache_features
     from zoo.transfer.freezing import TrainableTable, freeze, unfreeze
 
 _HOME = {
     "Data": "data.collection",
     "Evaluation": "evaluation.predictions",
+    "Features": "transfer.features",
     "Manifest": "data.scan",
     "ModelInfo": "models.catalog",
     "Recipe": "training.recipe",
     "Run": "training.run",
     "Split": "data.collection",
     "TrainableTable": "transfer.freezing",
+    "cache_features": "transfer.features",
     "create": "models.registry",
     "evaluate": "evaluation.predictions",
     "fine_tune": "training.fine_tune",
@@ -46,6 +50,7 @@ _HOME = {
     "load_export": "export.saved_model",
     "load_run": "training.run",
     "scan": "data.scan",
+    "split_frozen": "transfer.cutting",
     "taps": "models.stages",
     "unfreeze": "transfer.freezing",
 }
@@ -53,12 +58,14 @@ _HOME = {
 __all__ = [
     "Data",
     "Evaluation",
+    "Features",
     "Manifest",
     "ModelInfo",
     "Recipe",
     "Run",
     "Split",
     "TrainableTable",
+    "cache_features",
     "create",
     "evaluate",
     "export",
@@ -70,6 +77,7 @@ __all__ = [
     "load_export",
     "load_run",
     "scan",
+    "split_frozen",
     "taps",
     "unfreeze",
 ]

@@ -46,8 +46,16 @@ def train(
     source: Annotated[str, typer.Argument(help='Folder with one folder a class, a CSV file, or "digits".')],
     model: Annotated[str, typer.Option(help="A name from `zoo models`.")] = "auto",
     weights: Annotated[str, typer.Option(help='A tag, "imagenet", a file, or "none" for none.')] = "auto",
-    freeze: Annotated[str, typer.Option(help="Amount held still: none, small, medium or large.")] = "auto",
+    freeze: Annotated[
+        str, typer.Option(help='Amount held still: none, small, medium, large, or phases such as "large,medium".')
+    ] = "auto",
     augment: Annotated[str, typer.Option(help="Augmentation policy.")] = "auto",
+    views: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Augmented versions kept of each picture.", show_default="auto"),
+    ] = None,
+    head: Annotated[str, typer.Option(help="linear, hidden or average+max.")] = "auto",
+    cache: Annotated[bool, typer.Option(help="Keep what the frozen part gives, where that saves time.")] = True,
     epochs: Annotated[Optional[int], typer.Option(help="Epochs in all.", show_default="auto")] = None,  # noqa: UP045
     batch_size: Annotated[Optional[int], typer.Option(show_default="auto")] = None,  # noqa: UP045
     learning_rate: Annotated[Optional[float], typer.Option(show_default="auto")] = None,  # noqa: UP045
@@ -65,11 +73,12 @@ def train(
     """Fit a network to pictures; everything about it goes into a folder."""
     from zoo.training.recipe import Recipe
 
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "views": views}
     fields = {
         "weights": weights,
-        "freeze": freeze,
+        "freeze": tuple(freeze.split(",")) if "," in freeze else freeze,
         "augment": augment,
+        "head": head,
         "seed": seed,
         **{name: value for name, value in given.items() if value is not None},
     }
@@ -83,7 +92,8 @@ def train(
 
     data = zoo.load_data(source, image_size=image_size, seed=seed)
     typer.echo(f"{data.summary()}\n")
-    run = zoo.fine_tune(model, data, directory=out, time_limit=time_limit, **fields)
+    wish = "auto" if cache else False
+    run = zoo.fine_tune(model, data, cache_features=wish, directory=out, time_limit=time_limit, **fields)
     typer.echo(_figures(run))
     folder = _word(run.directory)
     typer.echo(f"\nNext: zoo evaluate {folder} --split {'test' if len(run.data.test) else 'dev'}")
@@ -147,6 +157,38 @@ def predict(
 
     write_text(csv, table.to_csv(index=False))
     typer.echo(f"{csv}: {len(table)} pictures")
+
+
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False,
+) -> None:
+    """Show what frozen networks gave for pictures, kept so that it need not be computed again."""
+    from zoo.transfer.store import Store
+    from zoo.transfer.writer import size
+
+    store = Store()
+    if clear:
+        typer.echo(f"{size(store.clear())} freed in {store.directory}")
+        return
+    entries = store.entries()
+    if entries:
+        rows = [
+            (
+                *(str(entry.about.get(name) or "-") for name in ("model", "split", "policy")),
+                ", ".join(entry.about.get("behind", ())) or "-",
+                "x".join(map(str, entry.about.get("size", ()))) or "-",
+                entry.rows,
+                len(entry.views),
+                size(entry.bytes),
+                entry.used.strftime("%Y-%m-%d %H:%M"),
+            )
+            for entry in entries
+        ]
+        titles = ("model", "split", "policy", "up to", "picture", "pictures", "views", "size", "used")
+        typer.echo(_aligned([titles, *rows]) + "\n")
+    total = sum(entry.bytes for entry in entries)
+    typer.echo(f"{size(total)} of {size(store.limit)} in {store.directory}")
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.training.fine_tune import OPTIMIZERS as FACTORIES
-from zoo.training.fine_tune import phases
+from zoo.training.fitting import OPTIMIZERS as FACTORIES
+from zoo.training.phases import phases
 from zoo.training.recipe import OPTIMIZERS, Recipe
 
 QUICK = {"epochs": 2, "batch_size": 16}
@@ -242,7 +242,7 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(data, t
     with pytest.raises(TypeError, match=r"zoo\.load_data"):
         zoo.fine_tune("convnet", "photos", directory=tmp_path / "run")
     with pytest.raises(ValueError, match="`cache_features`"):
-        zoo.fine_tune("convnet", data, cache_features=True, directory=tmp_path / "run")
+        zoo.fine_tune("convnet", data, cache_features="always", directory=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -335,3 +335,9 @@ def test_taps_of_a_model_of_ones_own():
 def test_the_page_of_models_is_what_the_catalog_says():
     page = Path(__file__).parents[2] / "docs" / "models.md"
     assert page.read_text(encoding="utf-8") == table.page(), "run `make docs`"
+
+
+def test_the_hidden_layers_of_vgg_see_a_single_pixel_in_a_graph_as_outside_of_one():
+    model = create("vgg11", classes=2, input_shape=(32, 64, 3))
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3), np.uint8)
+    assert np.allclose(model.predict(images, verbose=0), model(images), atol=1e-6)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import astuple
 from functools import cached_property
 from typing import Any
 
@@ -207,23 +208,37 @@ class Split:
 
     def pixels(self) -> np.ndarray:
         """All pictures prepared, uint8 (n, height, width, channels), made on first use and kept."""
-        from zoo.data import pipeline
-
         key = (self.name, self.geometry)
         if key not in self._data._prepared:
-            if isinstance(self._data.source, Arrays):
-                numbers = self._rows.path.astype(int).to_numpy()
-                pixels = pipeline.resized(self._data.source.images[numbers], self.geometry)
-            else:
-                pixels, problems = pipeline.read(self._readers(), self.geometry, f"Reading {self.name}")
-                if problems:
-                    first = min(problems)
-                    raise ValueError(
-                        f"{self.paths[first]} cannot be used any more: {problems[first]}. "
-                        "Index the pictures again with load_data."
-                    )
-            self._data._prepared[key] = pixels
+            self._data._prepared[key] = self._prepare(np.arange(len(self)), f"Reading {self.name}")
         return self._data._prepared[key]
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The pictures of some rows prepared, uint8 (m, height, width, channels); unlike `pixels`, it keeps none."""
+        whole = self._data._prepared.get((self.name, self.geometry))
+        return self._prepare(rows) if whole is None else whole[rows]
+
+    def _prepare(self, rows: np.ndarray, title: str = "") -> np.ndarray:
+        from zoo.data import pipeline
+
+        if isinstance(self._data.source, Arrays):
+            numbers = self._rows.path.astype(int).to_numpy()[rows]
+            return pipeline.resized(self._data.source.images[numbers], self.geometry, title)
+        readers = self._readers()
+        pixels, problems = pipeline.read([readers[row] for row in rows], self.geometry, title)
+        if problems:
+            first = min(problems)
+            raise ValueError(
+                f"{self.paths[rows[first]]} cannot be used any more: {problems[first]}. "
+                "Index the pictures again with load_data."
+            )
+        return pixels
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what a network gets: each picture's content, in row order, and how it is prepared."""
+        given = [self._rows.sha256.tolist(), astuple(self.geometry)]
+        return hashlib.sha256(json.dumps(given).encode()).hexdigest()
 
     def samples(self, count: int) -> list[bytes]:
         """The file bytes of up to `count` pictures, spread evenly over the split; arrays come as PNG."""

@@ -4,7 +4,7 @@ import math
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.data import decode
+from zoo.data.order import checked_batch_size, order, parts, steps
 from zoo.data.pictures import Geometry, as_png, portable
 from zoo.data.scan import check
 from zoo.files import make_folder
@@ -21,13 +22,15 @@ from zoo.progress import track
 MEMORY = 4 * 2**30  # bytes of prepared pictures, a split, beyond which they lie on disk
 
 
-def read(readers: Sequence[Callable[[], bytes]], geometry: Geometry, title: str) -> tuple[np.ndarray, dict[int, str]]:
+def read(
+    readers: Sequence[Callable[[], bytes]], geometry: Geometry, title: str = ""
+) -> tuple[np.ndarray, dict[int, str]]:
     """Decodes pictures in parallel.
 
     Args:
         readers: One function a picture, returning its bytes.
         geometry: The size they are brought to.
-        title: What the progress bar says.
+        title: What the progress bar says; without it there is none.
 
     Returns:
         uint8 (n, height, width, channels), in memory or memory-mapped, and why some rows could not be read; those
@@ -49,7 +52,8 @@ def read(readers: Sequence[Callable[[], bytes]], geometry: Geometry, title: str)
             problems[row] = text.splitlines()[0]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in track(pool.map(fill, range(len(readers))), title, len(readers)):
+        filled = pool.map(fill, range(len(readers)))
+        for _ in track(filled, title, len(readers)) if title else filled:
             pass
     return pixels, problems
 
@@ -66,7 +70,7 @@ def read_files(paths: Sequence[Path], geometry: Geometry) -> tuple[np.ndarray, d
     return read([lambda path=path: whole(path) for path in paths], geometry, "Reading pictures")
 
 
-def resized(images: np.ndarray, geometry: Geometry) -> np.ndarray:
+def resized(images: np.ndarray, geometry: Geometry, title: str = "") -> np.ndarray:
     """uint8 pictures in memory, (n, h, w, channels), brought to a geometry; those that fit already stay as they are."""
     images = _channels(images, geometry.channels)
     if images.shape[1:] == geometry.shape and geometry.crop in (1.0, None):
@@ -75,20 +79,15 @@ def resized(images: np.ndarray, geometry: Geometry) -> np.ndarray:
         lambda image: decode.fit(image, geometry), input_signature=[tf.TensorSpec(images.shape[1:], tf.uint8)]
     )
     pixels = _room(len(images), geometry.shape)
-    for row, image in enumerate(track(images, "Resizing", len(images))):
+    for row, image in enumerate(track(images, title, len(images)) if title else images):
         pixels[row] = fit(image)
     return pixels
-
-
-def order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The rows of one epoch, shuffled: a function of the seed and the epoch alone."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def in_order(split, batch_size: int, one_hot: bool = False) -> tf.data.Dataset:
     """Row by row, the same each time."""
     rows = np.arange(len(split))
-    batches = _batches(split, lambda: ((0, part) for part in _parts(rows, batch_size)), batch_size, one_hot=one_hot)
+    batches = _batches(split, lambda: ((0, part) for part in parts(rows, batch_size)), batch_size, one_hot=one_hot)
     return _of_length(batches, len(split), batch_size)
 
 
@@ -98,7 +97,7 @@ def shuffled(split, batch_size: int, *, policy=None, seed: int = 0) -> tf.data.D
 
     def plan():
         epoch = next(epochs)
-        return ((epoch, part) for part in _parts(order(len(split), seed, epoch), batch_size))
+        return ((epoch, part) for part in parts(order(len(split), seed, epoch), batch_size))
 
     return _of_length(_batches(split, plan, batch_size, policy=policy), len(split), batch_size)
 
@@ -111,16 +110,11 @@ def stream(
     def plan():
         now = epoch
         while True:
-            for part in _parts(order(len(split), seed, now), batch_size):
+            for part in parts(order(len(split), seed, now), batch_size):
                 yield now, part
             now += 1
 
     return _batches(split, plan, batch_size, policy=policy, one_hot=one_hot)
-
-
-def steps(count: int, batch_size: int) -> int:
-    """Batches an epoch; the last one may be smaller."""
-    return math.ceil(count / batch_size)
 
 
 def _of_length(batches: tf.data.Dataset, count: int, batch_size: int) -> tf.data.Dataset:
@@ -128,14 +122,9 @@ def _of_length(batches: tf.data.Dataset, count: int, batch_size: int) -> tf.data
     return batches.apply(tf.data.experimental.assert_cardinality(steps(count, batch_size)))
 
 
-def _parts(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    return (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
-
-
 def _batches(split, plan, batch_size: int, *, policy=None, one_hot: bool = False) -> tf.data.Dataset:
     """Pictures and labels along a plan of (epoch, rows)."""
-    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be a whole number of at least 1. Received: batch_size={batch_size}")
+    checked_batch_size(batch_size)
     pixels, labels = split.pixels(), split.labels
     targets = np.eye(len(split.class_names), dtype=np.float32)[labels] if one_hot else labels
 

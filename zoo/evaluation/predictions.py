@@ -243,12 +243,13 @@ class Evaluation:
         return self.probabilities[np.arange(len(self.labels)), self.labels].astype(np.float64)
 
 
-def evaluate(model: keras.Model, split) -> Evaluation:
+def evaluate(model: keras.Model, split, *, outputs: np.ndarray | None = None) -> Evaluation:
     """Runs a model over a split once, in row order, and keeps what it said to each picture.
 
     Args:
         model: Classifier of pictures 0..255 that ends in a softmax, or in logits, to which softmax is applied.
         split: One of `data.train`, `data.dev` and `data.test`; without an image size, it gets the model's.
+        outputs: What the model gave for each picture, (n, classes), where that is known already.
 
     Returns:
         The table and the figures; `print` it for a summary.
@@ -265,11 +266,12 @@ def evaluate(model: keras.Model, split) -> Evaluation:
         raise ValueError(f"The {split.name} split has no pictures, so there is nothing to evaluate.")
     check_width(model, split.class_names)
     split = _fitted(model, split)
-    outputs = model.predict(
-        split.dataset(batch_size=BATCH),
-        steps=math.ceil(len(split) / BATCH),
-        verbose="auto" if interactive() else 0,  # pyright: ignore[reportArgumentType]
-    )
+    if outputs is None:
+        outputs = model.predict(
+            split.dataset(batch_size=BATCH),
+            steps=math.ceil(len(split) / BATCH),
+            verbose="auto" if interactive() else 0,  # pyright: ignore[reportArgumentType]
+        )
     return Evaluation(
         split.name,
         list(split.class_names),

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from zoo.models.heads import HIDDEN
+
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")  # in the order of Keras' variables
 _DTYPES = ("F16", "BF16", "F32", "F64")  # others hold quantised weights, which need their scales
 _COUNTER = "num_batches_tracked"  # how many batches PyTorch has seen: no weight
@@ -67,7 +69,7 @@ def opened(path: Path, model: keras.Model, layout: str) -> Iterator[tuple[dict[s
     """
     module, function = layout.split(":")
     rules = importlib.import_module(module)
-    prefixes = getattr(rules, function)([layer.name for layer in model.layers if layer.weights])
+    prefixes = getattr(rules, function)([layer.name for layer in _public(model)])
     ignored = getattr(rules, "IGNORED", {}).get(function, ())
     flattened = getattr(rules, "FLATTENED", {}).get(function, (0,))
     try:
@@ -104,9 +106,7 @@ def how_to_convert(path: Path) -> str:
 
 def _by_layer(file, keys, model, prefixes: Mapping[str, str | Sequence[str]], flattened):
     tensors, wrong, used = {}, [], set()
-    for layer in model.layers:
-        if not layer.weights:
-            continue
+    for layer in _public(model):
         parts = _parts(layer)
         candidates = prefixes[layer.name]
         candidates = [candidates] if isinstance(candidates, str) else candidates
@@ -122,6 +122,11 @@ def _by_layer(file, keys, model, prefixes: Mapping[str, str | Sequence[str]], fl
         shape = tuple(file.get_slice(key).get_shape())
         wrong.append(f"the file's tensor {key!r}, {shape}, has no place")
     return tensors, wrong
+
+
+def _public(model):
+    """The layers with weights that a public file may have: all but the hidden one of a head."""
+    return [layer for layer in model.layers if layer.weights and layer.name != HIDDEN]
 
 
 def _parts(layer) -> Sequence[str]:

@@ -104,6 +104,10 @@ def _hidden_layers(x, side, sides, *, name):
 
     (n, h, w, c) -> (n, sides[0] - side + 1, sides[1] - side + 1, 4096)
     """
+    known = _known_sides(x)
+    if 1 in known:  # Keras' adaptive pooling fails on a single pixel in a graph; all it does there is repeat it
+        repeats = tuple(side if have == 1 else 1 for side, have in zip(sides, known, strict=True))
+        x = layers.UpSampling2D(repeats, name=f"{name}_repeat")(x)
     if sides != _known_sides(x):
         x = layers.AdaptiveAveragePooling2D(sides, name=f"{name}_spread")(x)
     flat = sides == (side, side)

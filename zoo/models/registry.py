@@ -8,9 +8,8 @@ import os
 import keras
 from keras import layers
 
-from zoo.models import settings
+from zoo.models import heads, settings
 from zoo.models import weights as weight_files
-from zoo.models.blocks import UNDRAWN
 from zoo.models.catalog import info, near_miss
 from zoo.models.entries import ModelInfo
 
@@ -24,6 +23,7 @@ def create(
     input_shape: tuple[int | None, int | None, int] | None = None,
     weights: str | os.PathLike | None = None,
     normalization: tuple | None = None,
+    head: str = "linear",
     dropout: float = 0.0,
     l2: float = 0.0,
     kernel_initializer="he_normal",
@@ -46,11 +46,14 @@ def create(
             and `vgg*`, whose hidden layers have to know it. By default what the network was made for.
         weights: None for fresh weights; "imagenet" for the model's best published weights; one of its tags
             ("timm/resnet50.a1_in1k"); or a file: `.weights.h5`, `.keras`, `.safetensors` of timm's or torchvision's
-            networks, or an `.h5` file of keras.applications. The classifier is replaced where `classes` differs; the
-            first convolution is adapted to 1 or 4 channels.
+            networks, or an `.h5` file of keras.applications. The classifier is replaced where `classes` differs, the
+            whole head where the file's is of another kind; the first convolution is adapted to 1 or 4 channels.
         normalization: (mean, variance) of the pixels in 0..255, numbers or one a channel. By default a tag's own, or
             what a `.keras` file or timm's `config.json` beside a file says, else what takes 0..255 to -1..1.
-        dropout: Share of the pooled features dropped before `head_dense` in training.
+        head: "linear", a dense layer behind the average of the last map; "hidden", with another dense layer between;
+            or "average+max", with the largest value of each channel beside the average, which asks for a last map
+            larger than one pixel. Published weights bring a classifier for "linear" only.
+        dropout: Share of what goes into each dense layer of the head that is dropped in training.
         l2: Weight of the squared kernels of all convolutions and dense layers in the loss; biases and batch
             normalisation are left out.
         kernel_initializer: For the kernels of all convolutions and dense layers: "he_normal" (He et al. 2015),
@@ -82,12 +85,7 @@ def create(
     # In float32 even where the rest computes in less: half precision would round the pixels' mean.
     x = layers.Normalization(mean=mean, variance=variance, dtype="float32", name="stem_normalize")(image)
     x = build(x, **numbers)
-    x = layers.GlobalAveragePooling2D(dtype="float32", name="head_pool")(x)
-    if dropout:
-        x = layers.Dropout(dropout, dtype="float32", name="head_dropout")(x)
-    x = layers.Dense(
-        classes, activation=classifier_activation, kernel_initializer=UNDRAWN, dtype="float32", name="head_dense"
-    )(x)
+    x = heads.head(x, head, classes=classes, dropout=dropout, activation=classifier_activation)
     model = keras.Model(image, x, name=name)
 
     settings.initialize(model, kernel_initializer, draw="head_" if source else "")

@@ -5,7 +5,7 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,11 @@ import h5py
 import keras
 import numpy as np
 
-from zoo.models import checkpoints, fetch
+from zoo.models import checkpoints, fetch, heads
 from zoo.models.catalog import find_tag
 from zoo.models.entries import KerasFile, ModelInfo, WeightTag
 
-HEAD = "head_dense"
+HEAD = heads.DENSE
 _SAFETENSORS = ".safetensors"
 _READABLE = (".weights.h5", ".h5", ".keras", _SAFETENSORS)
 _REFUSED = (".pth", ".pth.tar", ".pt", ".pkl", ".pickle", ".bin", ".ckpt")
@@ -112,8 +112,9 @@ def _timm_normalization(path: Path) -> tuple | None:
 def load(model: keras.Model, source: Source):
     """Puts the tensors of a file into the layers of the same names; the model is changed only if all of them fit.
 
-    A head for another number of classes is left as it is, and so is one that a file of keras.applications does not
-    hold. The first convolution of a file for colour pictures is adapted to 1 or 4 channels.
+    A classifier for another number of classes is left as it is, and so is a head of another kind than the file's, and
+    one that a file of keras.applications does not hold. The first convolution of a file for colour pictures is adapted
+    to 1 or 4 channels.
 
     Raises:
         ValueError: If the file cannot be read, or a tensor is missing, left over or of another shape.
@@ -121,7 +122,8 @@ def load(model: keras.Model, source: Source):
     """
     row, path = source.row, source.place
     if isinstance(path, WeightTag):
-        path = _fetched(path, row, classes=model.output_shape[-1])
+        same_head = heads.kind_of(model) == "linear" and model.output_shape[-1] == row.classes
+        path = _fetched(path, with_classifier=same_head)
     with ExitStack() as stack:
         if path.name.lower().endswith(_SAFETENSORS):
             tensors, wrong = stack.enter_context(checkpoints.opened(path, model, str(row.layout)))
@@ -142,11 +144,11 @@ def _is_path(weights):
         return False
 
 
-def _fetched(tag: WeightTag, row, classes):
+def _fetched(tag: WeightTag, *, with_classifier):
     file = tag.file
     if not isinstance(file, KerasFile):
         return fetch.hub_file(tag)
-    if file.classifier is not None and classes == row.classes:
+    if file.classifier is not None and with_classifier:
         try:
             return fetch.keras_file(tag, file.url, *file.classifier)
         except FileNotFoundError as missing:
@@ -216,7 +218,7 @@ def _under_our_names(model, tensors, classifier):
     Many published files have names of an older Keras (`conv1/bn`) or of the process that wrote them (`conv2d_97`), and
     Keras itself goes by the order of the layers alone. Where each layer is known, names are the safer way.
     """
-    ours = [name for name, variables in _variables(model).items() if variables]
+    ours = [name for name, variables in _variables(model).items() if variables and name != heads.HIDDEN]
     known = tensors.keys() - {classifier} <= set(ours)
     if isinstance(tensors, _InOrder) and not known and len(tensors) in (len(ours), len(ours) - 1):
         tensors = dict(zip(ours, tensors.values(), strict=False))  # the head is the last of ours
@@ -249,13 +251,19 @@ def _plan(model, tensors: Mapping[str, Sequence[Any] | None], wrong: list[str], 
     `wrong` is what is known to be wrong already; None stands for tensors that are named there. A headless file may lack
     the classifier.
     """
-    layers = _variables(model)
+    layers, another_head, plan = _variables(model), _another_head(model, tensors), []
+    replaced = [
+        f"layer {name!r} needs {_shapes(layers[name])}, the file's head is another"
+        for name in layers
+        if name in another_head
+    ]
     first = next(name for name, variables in layers.items() if variables)
-    plan = []
     for name, variables in layers.items():
+        if name in another_head:
+            continue
         found = tensors.get(name)
         if found is None:
-            if variables and name not in tensors and not (name == HEAD and headless):
+            if variables and name not in tensors and not (name in (heads.HIDDEN, HEAD) and headless):
                 wrong.append(f"layer {name!r} needs {_shapes(variables)}, and the file has no such layer")
             continue
         found = _same_rank(variables, found)
@@ -269,16 +277,27 @@ def _plan(model, tensors: Mapping[str, Sequence[Any] | None], wrong: list[str], 
         else:
             shapes = f"{_shapes(variables)}, the file holds {_shapes(found)}"
             wrong.append(f"layer {name!r} needs {shapes}{_culprit(variables, found)}")
-    wrong += [
-        f"the file's layer {name!r}, {_shapes(tensors[name])}, has no place" for name in tensors if name not in layers
+    left_over = [
+        f"the file's layer {name!r}, {_shapes(tensors[name])}, has no place"
+        for name in tensors
+        if name not in layers and name not in another_head
     ]
-    if wrong:
+    if wrong or left_over:
+        wrong = [*wrong, *replaced, *left_over]  # in a file of another network, the head does not fit either
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         shown = (
             wrong if len(wrong) < 4 else [*wrong[:2], wrong[-1]]
         )  # what is missing comes first, what is left over last
         raise ValueError(f"The weights in {str(path)!r} do not fit model {model.name!r}: {'; '.join(shown)}{more}.")
     return plan
+
+
+def _another_head(model, tensors) -> Collection[str]:
+    """The layers of a head, if the file's is of another kind than the model's, so that it is replaced as a whole."""
+    layers = (heads.HIDDEN, HEAD)
+    inputs = {name: math.prod(tensors[name][0].shape[:-1]) for name in layers if tensors.get(name)}
+    kind = heads.kind_of_file(inputs, features=model.get_layer("head_pool").output.shape[-1])
+    return () if kind in (None, heads.kind_of(model)) else layers
 
 
 def _shapes(variables):

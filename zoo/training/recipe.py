@@ -14,12 +14,13 @@ from zoo.models.catalog import CATALOG
 
 AUTO = "auto"
 OPTIMIZERS = ("adamw", "adam", "sgd", "momentum", "rmsprop", "adagrad")
+AMOUNTS = ("none", "small", "medium", "large")
 CHOICES = {
-    "freeze": ("none", "small", "medium", "large"),
     "augment": augment.POLICIES,
     "optimizer": OPTIMIZERS,
     "schedule": ("cosine", "constant"),
     "class_weights": ("none", "balanced"),
+    "head": ("linear", "hidden", "average+max", "as given"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64", "as given"),
 }
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -30,6 +31,8 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "label_smoothing": ("a number in [0, 1)", lambda value: _number(value) and 0 <= value < 1),
     "dropout": ("a number in [0, 1)", lambda value: _number(value) and 0 <= value < 1),
     "l2": ("a number of at least 0", lambda value: _number(value) and value >= 0),
+    "l2_sp": ("a number of at least 0", lambda value: _number(value) and value >= 0),
+    "layer_decay": ("a number above 0 and at most 1", lambda value: _number(value) and 0 < value <= 1),
     "seed": ("a whole number of at least 0", lambda value: isinstance(value, int) and value >= 0),
 }
 
@@ -45,18 +48,24 @@ class Recipe:
         model: Name of the network.
         weights: Weight tag, "imagenet", a file, or None for none.
         image_size: (height, width) in pixels, or one number for both.
-        freeze: Amount that is held still: "none", "small", "medium" or "large".
+        freeze: Amount that is held still: "none", "small", "medium" or "large"; or several, each smaller than the one
+            before, for phases of equal length (gradual unfreezing, Howard and Ruder 2018).
         augment: Name of an augmentation policy.
-        views: Augmented versions of each picture that are kept with a frozen part; 0 for none.
+        views: Augmented versions of each picture that are kept where the frozen part is computed once; epoch e trains
+            on version e modulo `views`. 0 for none: each epoch is augmented anew.
         optimizer: One of `OPTIMIZERS`.
         learning_rate: Rate of the head or, from scratch, of everything; a whole pre-trained network gets a tenth.
+        layer_decay: Ratio of the rates of neighbouring stages, the head's being the largest; 1 for one rate (Clark et
+            al. 2020).
         schedule: "cosine" or "constant".
         epochs: Total over all phases.
         batch_size: Pictures a step.
         label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
         class_weights: "balanced" weighs each class by the inverse of its share; "none".
-        dropout: Rate before the last layer.
+        head: What stands behind the last map: "linear", "hidden" or "average+max"; see `zoo.create`.
+        dropout: Rate before each dense layer of the head.
         l2: Factor of the squared kernels in the loss.
+        l2_sp: Half the factor of the squared distance from the pre-trained weights in the loss (Li et al. 2018).
         precision: Keras dtype policy.
         seed: Decides initial weights, dropout and the order of pictures.
         reasons: Why each field is what it is.
@@ -68,18 +77,21 @@ class Recipe:
     model: str = AUTO
     weights: str | None = AUTO
     image_size: tuple[int, int] | int | str = AUTO
-    freeze: str = AUTO
+    freeze: str | tuple[str, ...] = AUTO
     augment: str = AUTO
     views: int | str = AUTO
     optimizer: str = AUTO
     learning_rate: float | str = AUTO
+    layer_decay: float | str = AUTO
     schedule: str = AUTO
     epochs: int | str = AUTO
     batch_size: int | str = AUTO
     label_smoothing: float | str = AUTO
     class_weights: str = AUTO
+    head: str = AUTO
     dropout: float | str = AUTO
     l2: float | str = AUTO
+    l2_sp: float | str = AUTO
     precision: str = AUTO
     seed: int | str = AUTO
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -89,6 +101,7 @@ class Recipe:
             object.__setattr__(self, item.name, _plain(getattr(self, item.name)))
         if self.weights == "none":
             object.__setattr__(self, "weights", None)
+        _check_freeze(self.freeze, self.epochs)
         for name, options in CHOICES.items():
             value = getattr(self, name)
             if value != AUTO and value not in options:
@@ -217,9 +230,11 @@ TABLE = tuple(Rule(*row) for row in (
     ("freeze", lambda f, r: f.per_class < 1000, "medium", "{per_class:.0f} training pictures a class, 200 to 1,000"),
     ("freeze", _always, "small", "{per_class:.0f} training pictures a class, 1,000 or more"),
     ("augment", _always, "none", "no other policy is there to choose"),
-    ("views", _always, 0, "nothing is augmented"),
+    ("views", lambda f, r: r.augment == "none", 0, "nothing is augmented"),
+    ("views", lambda f, r: r.freeze == "none" and _scratch(f, r), 0, "nothing is frozen, so no view is kept"),
     ("optimizer", _always, "adamw", "does well untuned (Loshchilov and Hutter 2019)"),
     ("learning_rate", _always, 1e-3, "the usual rate of Adam; below the head, pre-trained weights get a tenth"),
+    ("layer_decay", _always, 1.0, "all stages train at one rate"),
     ("schedule", _always, "cosine", "ends on small steps"),
     ("epochs", _pretrained, 20, "pre-trained networks settle early; the dev set watches"),
     ("epochs", lambda f, r: f.pictures < 5000, 60, "from scratch on {pictures} pictures; the dev set watches"),
@@ -230,9 +245,12 @@ TABLE = tuple(Rule(*row) for row in (
     ("label_smoothing", _always, 0.0, "probabilities keep their meaning"),
     ("class_weights", lambda f, r: f.unevenness > 1.5, "balanced", "largest class {unevenness:.1f} times the smallest"),
     ("class_weights", _always, "none", "largest class {unevenness:.1f} times the smallest: even enough"),
+    ("head", _own, "as given", "a model handed over keeps its head"),
+    ("head", _always, "linear", "one dense layer, the least that can overfit"),
     ("dropout", _own, 0.0, "a model handed over keeps its head"),
     ("dropout", _always, 0.2, "before the last layer, against overfitting"),
     ("l2", _always, 0.0, "weight decay is the optimizer's"),
+    ("l2_sp", _always, 0.0, "nothing pulls back to the pre-trained weights"),
     ("precision", _own, "as given", "a model handed over keeps its precision"),
     ("precision", _always, lambda f, r: f.precision[0], lambda f, r: f.precision[1]),
     ("seed", _always, 0, "fixed, so that the run can be made again"),
@@ -241,7 +259,10 @@ TABLE = tuple(Rule(*row) for row in (
 
 
 def resolve(recipe: Recipe, facts: Facts) -> Recipe:
-    """Replaces every "auto" by the table's value, and notes the reason for each field."""
+    """Replaces every "auto" by the table's value, and notes the reason for each field.
+
+    Where the table says nothing, as about the `views` of a network that is partly frozen, "auto" stays.
+    """
     chosen = {item.name: getattr(recipe, item.name) for item in fields(recipe) if item.name != "reasons"}
     reasons = {name: recipe.reasons.get(name, "given") for name, value in chosen.items() if value != AUTO}
     for rule in TABLE:
@@ -252,7 +273,21 @@ def resolve(recipe: Recipe, facts: Facts) -> Recipe:
             recipe = replace(recipe, **{rule.field: value})
     size = recipe.image_size
     recipe = replace(recipe, image_size=(size, size) if isinstance(size, int) else size)
-    return replace(recipe, reasons={name: reasons[name] for name in chosen})
+    return replace(recipe, reasons={name: reasons[name] for name in chosen if name in reasons})
+
+
+def _check_freeze(freeze, epochs):
+    """Refuses what is neither an amount nor several in falling order, of which each finds an epoch."""
+    amounts = freeze if isinstance(freeze, tuple) else (freeze,)
+    known = [amount for amount in amounts if amount in AMOUNTS]
+    sizes = [AMOUNTS.index(amount) for amount in known]
+    if freeze != AUTO and (not amounts or len(known) < len(amounts) or sizes != sorted(set(sizes), reverse=True)):
+        raise ValueError(
+            f"`freeze` must be one of {', '.join(AMOUNTS)}, several of them with each smaller than the one before, or "
+            f"auto. Received: freeze={freeze!r}"
+        )
+    if isinstance(freeze, tuple) and isinstance(epochs, int) and epochs < len(freeze):
+        raise ValueError(f"`freeze` names {len(freeze)} phases, and each needs an epoch. Received: epochs={epochs}")
 
 
 def _number(value) -> bool:
@@ -269,4 +304,6 @@ def _plain(value):
 
 
 def _show(value) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    return ("x" if isinstance(value[0], int) else ", ").join(map(str, value))

@@ -21,6 +21,8 @@ from zoo.evaluation import predictions
 from zoo.evaluation.predictions import Evaluation
 from zoo.files import write_json, write_text, writing
 from zoo.models.outputs import checked_probabilities, prediction_table
+from zoo.training import caching
+from zoo.training.phases import phases
 from zoo.training.recipe import Recipe
 from zoo.transfer.freezing import freeze
 
@@ -40,13 +42,20 @@ class Run:
     """
 
     def __init__(
-        self, model: keras.Model, recipe: Recipe, history: dict[str, list[float]], data: Data, directory: Path
+        self,
+        model: keras.Model,
+        recipe: Recipe,
+        history: dict[str, list[float]],
+        data: Data,
+        directory: Path,
+        cached: bool = False,
     ):
         self.model = model
         self.recipe = recipe
         self.history = history
         self.data = data
         self.directory = directory
+        self._cached = cached  # whether the outputs of the frozen part were kept, so that they are used again
 
     @property
     def class_names(self) -> list[str]:
@@ -70,7 +79,8 @@ class Run:
         if len(chosen) == 0:
             filled = [name for name in ("train", "dev", "test") if len(getattr(self.data, name))]
             raise ValueError(f"This run has no {split} pictures. It has: {', '.join(filled)}.")
-        evaluation = predictions.evaluate(self.model, chosen)
+        outputs = caching.outputs(self.model, chosen) if self._cached else None
+        evaluation = predictions.evaluate(self.model, chosen, outputs=outputs)
         evaluation.save(self.directory / "evaluation")
         return evaluation
 
@@ -96,7 +106,7 @@ class Run:
                     "Pictures must have shape (n, height, width) or (n, height, width, channels); one picture x is "
                     f"x[None]. Received: shape={pictures.shape}"
                 )
-            pixels = pipeline.resized(arrays(pictures, np.zeros(len(pictures), int))[0].images, geometry)
+            pixels = pipeline.resized(arrays(pictures, np.zeros(len(pictures), int))[0].images, geometry, "Resizing")
             names = [str(row) for row in range(len(pixels))]
         else:
             paths = picture_paths(pictures)
@@ -222,8 +232,16 @@ def load_run(directory: str | os.PathLike, data=None) -> Run:
     with _naming(folder / MODEL):
         model: Any = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     model.zoo_weights = recipe.weights
-    freeze(model, recipe.freeze)  # a file does not hold that frozen dropout is silent
-    return Run(model, recipe, history, restored, folder)
+    freeze(model, phases(recipe)[-1].freeze)  # a file does not hold that frozen dropout is silent
+    return Run(model, recipe, history, restored, folder, cached=_was_cached(folder / ENVIRONMENT))
+
+
+def _was_cached(path: Path) -> bool:
+    """Whether the last phase of a run computed its frozen part once; a hint, so a missing file says no."""
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["frozen_part"][-1]["computed_once"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _read_history(path: Path) -> dict[str, list[float]]:

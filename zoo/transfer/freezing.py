@@ -177,6 +177,13 @@ def _droppers(layer) -> list[tuple[keras.Layer, str]]:
     return [(part, attribute) for part in parts for kind, attribute in _CHANCE.items() if isinstance(part, kind)]
 
 
+def draws(layer: keras.Layer) -> bool:
+    """Whether a layer, or one within it, changes its input at random in training; silenced dropout does not."""
+    silent = [part for part, attribute in _droppers(layer) if not getattr(part, attribute)]
+    generators = [part for part in layer._flatten_layers() if getattr(part, "_seed_generators", None)]
+    return any(part not in silent for part in [*generators, *(part for part, _ in _droppers(layer))])
+
+
 def _silence(layer):
     for part, attribute in _droppers(layer):
         setattr(part, _REMEMBERED, getattr(part, attribute))

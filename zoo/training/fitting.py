@@ -1,0 +1,169 @@
+"""All phases of a training, one after another, each a plain `fit`."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+import augment
+from callbacks import CosineDecay, EarlyStopping, FrozenGuard, TimeBudget
+from zoo.data import pipeline
+from zoo.data.collection import Data
+from zoo.data.order import steps
+from zoo.models.outputs import gives_logits
+from zoo.progress import interactive
+from zoo.training import hardware
+from zoo.training.caching import Plan
+from zoo.training.phases import Phase
+from zoo.training.recipe import Recipe
+from zoo.transfer.anchor import anchored
+from zoo.transfer.cutting import split_frozen
+from zoo.transfer.freezing import freeze, unfreeze
+from zoo.transfer.rates import scaled
+
+WEIGHT_DECAY = 0.01  # of AdamW; biases and batch normalisation are left out (Loshchilov and Hutter 2019)
+PATIENCE = 0.4  # of a phase's epochs without a better dev loss; a cosine gains most near its end
+OPTIMIZERS = {
+    "adamw": lambda rate: keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY),
+    "adam": lambda rate: keras.optimizers.Adam(rate),
+    "sgd": lambda rate: keras.optimizers.SGD(rate),
+    "momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
+    "rmsprop": lambda rate: keras.optimizers.RMSprop(rate),
+    "adagrad": lambda rate: keras.optimizers.Adagrad(rate),
+}
+_DEV_BATCH = 64
+_DEV_BYTES = 2**24  # of features a step of evaluation, where the tail is small and each step has its price
+
+
+def fit(
+    model: keras.Model,
+    data: Data,
+    recipe: Recipe,
+    phases: Sequence[Phase],
+    plans: Sequence[Plan],
+    callbacks: Sequence[keras.callbacks.Callback],
+    deadline: float | None,
+) -> dict[str, list[float]]:
+    """Fits all phases; the model ends on the best weights of them all.
+
+    Args:
+        model: The whole network.
+        data: With its image size.
+        recipe: Resolved.
+        phases: From `phases(recipe)`.
+        plans: One a phase; where the frozen part turns out to find no room, the plan's `why` says so afterwards.
+        callbacks: Those of the caller.
+        deadline: On `time.monotonic`, or None.
+
+    Returns:
+        Metric name to a value an epoch.
+
+    Raises:
+        ValueError: If the loss was never finite.
+    """
+    history: dict[str, list[float]] = {}
+    best = math.inf
+    weights = fitted = None
+    unfreeze(model)  # so that the anchors are those of all pre-trained weights
+    with anchored(model, float(recipe.l2_sp)):
+        for phase, plan in zip(phases, plans, strict=True):
+            if deadline is not None and history and time.monotonic() >= deadline:
+                break
+            print(freeze(model, phase.freeze))
+            fitted, training = _materials(model, data, recipe, phase, plan)
+            print(f"{plan.why[0].upper()}{plan.why[1:].rstrip('.')}.\n")
+            _compile(fitted, recipe, phase, whole=model)
+            watchers, stopper = _watchers(model, recipe, phase, bool(len(data.dev)))
+            if deadline is not None:
+                watchers.append(TimeBudget(max(deadline - time.monotonic(), 1e-3)))
+            parts = fitted.fit(
+                **training,
+                initial_epoch=phase.first,
+                epochs=phase.last,
+                class_weight=_class_weights(data) if recipe.class_weights == "balanced" else None,
+                callbacks=[*watchers, *callbacks],
+                shuffle=False,  # both kinds of batches come shuffled
+                verbose=1 if interactive() else 0,  # pyright: ignore[reportArgumentType]
+            ).history
+            for name, values in parts.items():
+                history.setdefault(name, []).extend(float(value) for value in values)
+            if stopper is None:
+                _check_finite(math.isfinite(history["loss"][-1]), "loss was not finite in the last epoch", phase)
+                continue
+            _check_finite(
+                stopper.best is not None or weights is not None, "dev loss was not finite in any epoch", phase
+            )
+            if stopper.best is not None and stopper.best < best:
+                best, weights = stopper.best, model.get_weights()
+            else:
+                model.set_weights(weights)
+    if fitted is not model or recipe.l2_sp:  # handed over is the whole network, compiled, and free of the penalty
+        _compile(model, recipe, phases[-1])
+        model.optimizer.build(model.trainable_variables)  # else Keras complains when the model is loaded
+    return history
+
+
+def _materials(model, data, recipe, phase, plan) -> tuple[keras.Model, dict[str, Any]]:
+    """What is fitted in a phase, and on which batches: the tail on features, or the whole network on pictures."""
+    try:
+        features = plan.features()
+    except OSError as error:
+        plan.train = plan.dev = None
+        plan.why = f"the frozen part is computed in every step: {error}"
+        features = None
+    if features:
+        train, dev = features
+        for sentence in [*train.repaired, *(dev.repaired if dev else [])]:
+            print(sentence)
+        rows = max(_DEV_BATCH, _DEV_BYTES // train.row_bytes)
+        return split_frozen(model)[1], {
+            "x": train.stream(recipe.batch_size, seed=recipe.seed, epoch=phase.first, one_hot=True),
+            "steps_per_epoch": steps(len(train), recipe.batch_size),
+            "validation_data": dev.in_order(rows, one_hot=True) if dev else None,
+            "validation_steps": steps(len(dev), rows) if dev else None,  # else Keras reads all of it twice
+        }
+    policy = augment.policy(recipe.augment, recipe.image_size, recipe.seed)
+    return model, {
+        "x": pipeline.stream(
+            data.train, recipe.batch_size, policy=policy, seed=recipe.seed, epoch=phase.first, one_hot=True
+        ),
+        "steps_per_epoch": steps(len(data.train), recipe.batch_size),
+        "validation_data": pipeline.in_order(data.dev, _DEV_BATCH, one_hot=True) if len(data.dev) else None,
+    }
+
+
+def _compile(model: keras.Model, recipe: Recipe, phase: Phase, whole: keras.Model | None = None) -> None:
+    """A fresh optimizer, and the loss and metric that fit the model's outputs; with `whole`, its rates by stage."""
+    optimizer = OPTIMIZERS[recipe.optimizer](phase.rate)
+    if recipe.optimizer == "adamw":
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if whole is not None and recipe.layer_decay != 1:
+        optimizer = scaled(optimizer, whole, float(recipe.layer_decay))
+    loss = keras.losses.CategoricalCrossentropy(gives_logits(model), label_smoothing=float(recipe.label_smoothing))
+    metric = keras.metrics.CategoricalAccuracy(name="accuracy")
+    compiled: Any = hardware.jit_compile(hardware.device())
+    model.compile(optimizer, loss, metrics=[metric], jit_compile=compiled)
+
+
+def _watchers(model, recipe: Recipe, phase: Phase, has_dev: bool) -> tuple[list[Any], EarlyStopping | None]:
+    """Our callbacks for one phase; the early stopping among them apart, where there is a dev set."""
+    watchers: list[Any] = [FrozenGuard(model)]
+    if recipe.schedule == "cosine":
+        watchers.append(CosineDecay(phase.length, first_epoch=phase.first))
+    if not has_dev:
+        return watchers, None
+    stopper = EarlyStopping("val_loss", patience=max(3, math.ceil(PATIENCE * phase.length)))
+    return [*watchers, stopper], stopper
+
+
+def _class_weights(data: Data) -> dict[int, float]:
+    """Weights that give each class the same say: n / (classes * n of the class)."""
+    counts = list(data.train.counts.values())
+    return {i: sum(counts) / (len(counts) * count) for i, count in enumerate(counts)}
+
+
+def _check_finite(fine: bool, what: str, phase: Phase) -> None:
+    if not fine:
+        raise ValueError(f"The {what} at a learning rate of {phase.rate:g}. Try a tenth of it.")

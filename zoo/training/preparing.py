@@ -1,0 +1,136 @@
+"""From a wish to a recipe without an "auto", and to the network and the data that it describes."""
+
+import contextlib
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from zoo.data.collection import Data
+from zoo.models.catalog import CATALOG, find_tag, info
+from zoo.models.outputs import checked_probabilities
+from zoo.models.registry import create
+from zoo.training import hardware
+from zoo.training.recipe import AUTO, Facts, Recipe, resolve
+
+
+def resolved(model: str | keras.Model, data: Data, recipe: Recipe) -> Recipe:
+    """The recipe without an "auto" in it, but for `views` where that is to be measured."""
+    own = isinstance(model, keras.Model)
+    if own:
+        recipe = _for_own_model(model, recipe, data)
+    elif model != AUTO or recipe.model == AUTO:
+        recipe = recipe.with_fields({"model": model})
+    if not own:  # what is "as given" was said of a model that was handed over
+        kept = [name for name in ("head", "precision") if getattr(recipe, name) == "as given"]
+        recipe = recipe.with_fields(dict.fromkeys(kept, AUTO))
+    if not own and recipe.model != AUTO:
+        info(recipe.model)  # an unknown name is refused with the nearest known one
+    usable = data.manifest.usable
+    counts = list(data.train.counts.values())
+    facts = Facts(
+        pictures=len(data.train),
+        classes=len(counts),
+        per_class=len(data.train) / len(counts),
+        unevenness=max(counts) / min(counts),
+        side=int(usable[["width", "height"]].min(axis=1).median()),
+        image_size=data.image_size,
+        precision=hardware.precision(hardware.device()),
+        own_model=own,
+    )
+    return resolve(recipe, facts)
+
+
+def _for_own_model(model: keras.Model, recipe: Recipe, data: Data) -> Recipe:
+    """What a model that was handed over decides itself."""
+    for name in ("weights", "head", "dropout", "l2", "precision"):
+        if getattr(recipe, name) != AUTO and recipe.reasons.get(name, "given") == "given":
+            raise ValueError(f"`{name}` belongs to the building of a model, and this one is built. Leave it out.")
+    inputs, outputs = (getattr(model, name, None) or [] for name in ("inputs", "outputs"))
+    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
+        raise ValueError(
+            "A model that is handed over must be a functional or Sequential one with a keras.Input of pictures, "
+            f"(batch, height, width, channels), and one output. Received: {type(model).__name__} '{model.name}' with "
+            f"inputs {[tuple(tensor.shape) for tensor in inputs]}"
+        )
+    size = tuple(inputs[0].shape[1:3])
+    fields: dict[str, Any] = {"model": model.name, "weights": getattr(model, "zoo_weights", None)}
+    if None not in size:
+        asked = recipe.image_size if recipe.reasons.get("image_size", "given") == "given" else AUTO
+        asked = (asked, asked) if isinstance(asked, int) else asked
+        for wish in (asked, data.image_size):
+            if wish not in (AUTO, None, size):
+                raise ValueError(f"Model '{model.name}' takes pictures of {size}. Received: image_size={wish}")
+        fields["image_size"] = size
+    elif recipe.image_size == AUTO and data.image_size is None and model.name not in CATALOG:
+        raise ValueError(f"Model '{model.name}' takes pictures of any size; say image_size=.")
+    reasons = {name: "as handed over" for name in fields}
+    recipe = recipe.with_fields(fields)
+    return replace(recipe, reasons={**recipe.reasons, **reasons})
+
+
+def configured(data: Data, recipe: Recipe) -> Data:
+    """The data at the recipe's size, cropped and resampled as the weights were trained."""
+    shape: dict[str, Any] = {"image_size": recipe.image_size}
+    row = CATALOG.get(recipe.model)
+    if recipe.weights and row and recipe.weights in ("imagenet", *(tag.name for tag in row.weights)):
+        tag = find_tag(recipe.model, recipe.weights)
+        shape |= {"crop": tag.crop, "interpolation": tag.interpolation}
+    return data.configured(**shape)
+
+
+def created(recipe: Recipe, data: Data) -> keras.Model:
+    """The network that the recipe describes; from scratch it is normalised by the training pictures.
+
+    Raises:
+        ValueError: If the recipe pulls towards pre-trained weights and has none.
+    """
+    if recipe.l2_sp and not recipe.weights:
+        raise ValueError(
+            f"`l2_sp` pulls towards pre-trained weights, and there are none. Received: l2_sp={recipe.l2_sp}"
+        )
+    with _precision(recipe.precision):
+        return create(
+            recipe.model,
+            classes=len(data.class_names),
+            input_shape=data.geometry.shape,
+            weights=recipe.weights,
+            normalization=None if recipe.weights else data.train.statistics(),
+            head=recipe.head,
+            dropout=float(recipe.dropout),
+            l2=float(recipe.l2),
+        )
+
+
+@contextlib.contextmanager
+def _precision(policy: str):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def checked(model: keras.Model, data: Data) -> keras.Model:
+    """A model that was handed over, if it takes these pictures and names these classes.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    height, width, channels = data.geometry.shape
+    for have, takes in zip((height, width, channels), model.input_shape[1:], strict=True):
+        if takes not in (None, have):
+            raise ValueError(
+                f"Model '{model.name}' takes pictures of {model.input_shape[1:]}. "
+                f"The data has {height}x{width} with {channels} channels; see load_data's image_size and channels."
+            )
+    # refuses outputs that are neither probabilities nor logits
+    checked_probabilities(model, model(data.train.read(np.arange(min(2, len(data.train)))), training=False))
+    if model.output_shape[-1] != len(data.class_names):
+        raise ValueError(
+            f"Model '{model.name}' gives {model.output_shape[-1]} outputs for {len(data.class_names)} classes "
+            f"({', '.join(data.class_names[:5])}{', ...' if len(data.class_names) > 5 else ''})."
+        )
+    return model

@@ -1,0 +1,68 @@
+"""What features depend on, as text that is equal only where all of it is equal."""
+
+import hashlib
+import inspect
+import json
+import math
+
+import keras
+import numpy as np
+
+_TRIED = 4  # pictures that a policy has to change twice in the same way
+_WAY_OUT = "Use one of augment.policy, or train without cached features."
+
+
+def described(policy: keras.layers.Layer, shape: tuple[int, ...], dtype: str) -> tuple[list[str], tuple[int, ...]]:
+    """What decides a policy's draws, and the shape that it gives a picture of (height, width, channels).
+
+    Raises:
+        ValueError: If its draws cannot be made again, or cannot be told from those of another policy.
+    """
+    if not isinstance(policy, keras.layers.Layer) or "keys" not in inspect.signature(policy.call).parameters:
+        raise ValueError(
+            f"A policy whose views are kept must be a Keras layer called with `keys`. Received: {policy!r}. {_WAY_OUT}"
+        )
+    images = np.arange(_TRIED * math.prod(shape)).reshape(_TRIED, *shape).astype("uint8").astype(dtype)
+    keys = keys_of(np.arange(_TRIED), 0)
+    one, other = (np.asarray(policy(images, training=True, keys=keys)) for _ in range(2))
+    if not np.array_equal(one, other):
+        raise ValueError(
+            f"Policy {policy.name!r} cannot be repeated: for the same `keys` it gave two results. {_WAY_OUT}"
+        )
+    try:
+        config = json.dumps({**policy.get_config(), "name": None}, sort_keys=True)
+    except (TypeError, ValueError, NotImplementedError):
+        raise ValueError(
+            f"Policy {policy.name!r} cannot be told from others: its `get_config` is no plain data. {_WAY_OUT}"
+        ) from None
+    return [config, _code(policy)], one.shape[1:]
+
+
+def fingerprint(trunk: keras.Model) -> str:
+    """What decides a trunk's outputs: its layers, the code of those that are not Keras' own, and its weights."""
+    own = [layer for layer in trunk._flatten_layers() if not type(layer).__module__.startswith("keras.")]
+    code = sorted({_code(layer) for layer in own})
+    return digest(trunk.to_json(), *code, *(np.asarray(weight) for weight in trunk.weights))
+
+
+def _code(layer):
+    """The source of a layer's class, since a changed `call` gives other outputs under the same name."""
+    try:
+        return inspect.getsource(type(layer))
+    except (OSError, TypeError):  # typed into an interpreter
+        return f"{type(layer).__module__}.{type(layer).__qualname__}"
+
+
+def digest(*pieces) -> str:
+    """SHA-256 of texts and arrays, one behind the other."""
+    found = hashlib.sha256()
+    for piece in pieces:
+        found.update(
+            piece.encode() if isinstance(piece, str) else np.ascontiguousarray(piece).reshape(-1).view("u1").data
+        )
+    return found.hexdigest()
+
+
+def keys_of(rows: np.ndarray, view: int) -> np.ndarray:
+    """Epoch and picture of each row, int32 (n, 2): what decides its draws."""
+    return np.stack([np.full(len(rows), view), rows], axis=1).astype(np.int32)
