@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import astuple
 from functools import cached_property
@@ -14,6 +15,8 @@ from zoo.data.pictures import Geometry
 from zoo.data.scan import Manifest, natural
 from zoo.data.sources import Arrays, Source
 from zoo.data.splits import NAMES
+
+SMALL = 2**27  # bytes
 
 
 class Data:
@@ -212,6 +215,11 @@ class Split:
         if key not in self._data._prepared:
             self._data._prepared[key] = self._prepare(np.arange(len(self)), f"Reading {self.name}")
         return self._data._prepared[key]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether all pictures, prepared, take so little memory that they may be kept when few are asked for."""
+        return len(self) * math.prod(self.geometry.shape) <= SMALL
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """The pictures of some rows prepared, uint8 (m, height, width, channels); unlike `pixels`, it keeps none."""

@@ -26,7 +26,7 @@ VIEWS_SHARE = 0.25  # of what the frozen part costs without a cache, that comput
 CHEAP = 5.0  # seconds that views may take in any case
 SMALLEST_SAVING = 2.0  # seconds; below, compiling another graph costs what is saved
 _BATCH = 64  # rows a step of evaluation
-_PROBE = bytes(2**24)  # written and read back to time the disk
+_PROBE = bytes(2**22)  # written and read back to time the disk
 
 
 @dataclass

@@ -15,12 +15,12 @@ from zoo.data.order import parts, steps
 from zoo.data.pictures import Geometry
 from zoo.progress import track
 from zoo.transfer.fingerprint import described, digest, fingerprint, keys_of
+from zoo.transfer.fusing import Fused
 from zoo.transfer.store import Record, Store
 
 CHUNK = 128  # pictures that are read, checked and noted together
 BATCHES = (32, 64, 128)  # pictures a step; a longer pass tries them all and goes on with the quickest
 LONG = 60.0  # seconds that a pass has to take before trying other batch sizes pays
-KEPT = 2**27  # bytes of a split's pictures up to which they are decoded once for all passes
 
 
 class Pass:
@@ -51,8 +51,10 @@ class Pass:
         dtype = getattr(self.pictures, "dtype", "uint8")
         description, seen = (None, shape) if policy is None else described(policy, shape, dtype)
         _check_shape(trunk, seen)
+        self.policy = policy
         self.trunk = like.trunk if like else fingerprint(trunk)
         facts = {
+            "format": 1,  # raised when the same trunk and pictures shall give something else
             "keras": keras.__version__,
             "backend": keras.backend.backend(),
             "trunk": self.trunk,
@@ -69,7 +71,8 @@ class Pass:
         record = Record(_layout(trunk, seen))
         self.row_bytes = record.bytes
         self.entry = store.entry(digest(json.dumps(facts, sort_keys=True)), record, len(self.pictures), about)
-        self._forward = _forward(trunk, policy, shape, dtype)
+        same = like is not None and policy is like.policy
+        self._forward = like._forward if like and same else _Forward(trunk, policy, shape, dtype)
         self._seconds = dict.fromkeys(BATCHES, math.inf)  # a picture, in the quickest step of each batch size
         self._tries = dict.fromkeys(BATCHES, 0)  # chunks gone over with each
         self._done: dict[tuple[int, int], list[np.ndarray]] = {}  # what was computed while the time was taken
@@ -79,14 +82,12 @@ class Pass:
         known = self.entry.seconds_per_row
         if known is not None:
             return known
+        self._forward.compile()
         count = len(self.pictures)
         size = min(BATCHES[0], count)
         for start in range(0, min(3 * size, count - size + 1), size):
             rows = np.arange(start, start + size)
-            images = self._read(rows)
-            if not start:
-                self._forward(images, rows, 0, BATCHES[0])  # compiles
-            self._done[0, start] = self._timed(images, rows, 0, BATCHES[0])
+            self._done[0, start] = self._timed(self._read(rows), rows, 0, BATCHES[0])
         return min(self._seconds.values())
 
     def whole(self, views: Sequence[int]) -> bool:
@@ -103,6 +104,7 @@ class Pass:
             OSError: If the features have no room, or cannot be written.
         """
         if not self.whole(views):
+            self._forward.compile()
             with self.entry.writing(views, on_wait=_say_waiting) as writers:
                 chunks = sum(steps(len(self.pictures) - writer.rows, CHUNK) for writer in writers.values())
                 for _ in track(self._fill(writers), "Computing the frozen part", chunks):
@@ -114,22 +116,20 @@ class Pass:
         return self.entry.repaired
 
     def _read(self, rows):
-        small = len(self.pictures) * math.prod(self.pictures.geometry.shape) <= KEPT
-        return self.pictures.pixels()[rows] if small else self.pictures.read(rows)
+        return self.pictures.pixels()[rows] if self.pictures.is_small else self.pictures.read(rows)
 
     def _fill(self, writers):
         """Goes over the pictures once, chunk by chunk, and yields after each view of a chunk."""
         count = len(self.pictures)
         begin = min((writer.rows for writer in writers.values()), default=count)
         left = sum(count - writer.rows for writer in writers.values())
-        with ThreadPoolExecutor(1) as reader:
-            for rows, images in _ahead(reader, self._read, parts(np.arange(begin, count), CHUNK)):
-                for view, writer in writers.items():
-                    there = max(0, writer.rows - int(rows[0]))  # of another view, more may be there already
-                    if there < len(rows):
-                        writer.append(self._chunk(images[there:], rows[there:], view, self._size(left)))
-                        left -= len(rows) - there
-                        yield
+        for rows, images in _ahead(self._read, parts(np.arange(begin, count), CHUNK)):
+            for view, writer in writers.items():
+                there = max(0, writer.rows - int(rows[0]))  # of another view, more may be there already
+                if there < len(rows):
+                    writer.append(self._chunk(images[there:], rows[there:], view, self._size(left)))
+                    left -= len(rows) - there
+                    yield
         for writer in writers.values():
             writer.finish()
 
@@ -156,21 +156,11 @@ class Pass:
         return found
 
 
-class _Augmented(keras.layers.Layer):
-    """Augments although nothing is trained: a view is computed in inference mode."""
-
-    def __init__(self, policy):
-        super().__init__(dtype="float32", autocast=False, name="augmented")
-        self.policy = policy
-
-    def call(self, images, keys):
-        return self.policy(images, training=True, keys=keys)
-
-
 class _Given:
     """Pictures and labels in memory, as they are."""
 
     name = "arrays"
+    is_small = False  # there is nothing to decode, so nothing to keep
 
     def __init__(self, images, labels):
         images, labels = np.asarray(images), np.asarray(labels)
@@ -190,41 +180,44 @@ class _Given:
     def read(self, rows):
         return self.images[rows]
 
-    def pixels(self):
-        return self.images
-
     @property
     def fingerprint(self):
         return digest(str((self.images.shape, self.dtype)), self.images)
 
 
-def _forward(trunk, policy, shape, dtype):
-    """A function of pictures, their rows, a view and a batch size that gives what crosses the cut, a list of arrays."""
-    run = trunk
-    if policy is not None:
-        image, keys = keras.Input(shape, dtype=dtype), keras.Input((2,), dtype="int32")
-        run = keras.Model((image, keys), trunk(_Augmented(policy)(image, keys)))
+class _Forward:
+    """A trunk behind a policy, compiled once: pictures, their rows, a view, a batch size -> what crosses the cut."""
 
-    def forward(images, rows, view, size):
+    def __init__(self, trunk, policy, shape, dtype):
+        self.run = Fused(trunk, policy)
+        self.augments = policy is not None
+        self.shape, self.dtype = shape, dtype
+        self.compiled = False
+
+    def compile(self):
+        if not self.compiled:
+            self(np.zeros((1, *self.shape), self.dtype), np.zeros(1, int), 0, BATCHES[0])
+            self.compiled = True
+
+    def __call__(self, images, rows, view, size) -> list[np.ndarray]:
         missing = [(0, size - len(images))]  # every step has one shape, so that one compiled graph serves them all
         padded = np.pad(images, missing + [(0, 0)] * 3, mode="edge")
-        given = padded if policy is None else (padded, np.pad(keys_of(rows, view), missing + [(0, 0)], mode="edge"))
-        outputs: Any = run.predict_on_batch(given)
+        given = (padded, np.pad(keys_of(rows, view), missing + [(0, 0)], mode="edge")) if self.augments else padded
+        outputs: Any = self.run.predict_on_batch(given)
         return [np.asarray(array)[: len(images)] for array in keras.tree.flatten(outputs)]
 
-    return forward
 
-
-def _ahead(pool, function, items):
-    """(item, function of it) for each, the next one already on its way in the pool."""
-    coming = deque()
-    for item in items:
-        coming.append((item, pool.submit(function, item)))
-        if len(coming) > 1:
-            ready, result = coming.popleft()
+def _ahead(function, items):
+    """(item, function of it) for each, a thread already at work on the next one."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = deque()
+        for item in items:
+            coming.append((item, pool.submit(function, item)))
+            if len(coming) > 1:
+                ready, result = coming.popleft()
+                yield ready, result.result()
+        for ready, result in coming:
             yield ready, result.result()
-    for ready, result in coming:
-        yield ready, result.result()
 
 
 def _layout(trunk, shape):
