@@ -24,7 +24,7 @@ decoding, `fit` and, in ours, the run's folder. Ours stops early by itself and t
 out, on the validation pictures: in ours of the epoch with the lowest loss there, in the peer of the last one; "best" is
 the best of any epoch.
 
-Three rounds, in turn; ratios are the peer's figure by ours, of neighbouring measurements (in "pass" ours by the
+Two rounds, in turn; ratios are the peer's figure by ours, of neighbouring measurements (in "pass" ours by the
 peer's), so above 1 ours is better. Expected: "large" and "light" are bound by one pass in place of twenty,
 "large again" by the start alone. Results are written to frozen.json beside this file when all cases were run in full.
 """
@@ -72,7 +72,7 @@ def main():
     if missing := [name for name in ("hymenoptera", "flowers") if not (photos / name).is_dir()]:
         parser.error(f"ZOO_DATA must name a folder that holds {' and '.join(missing)}")
     cases = [case for case in CASES if case in (arguments.cases or CASES)]
-    rounds = 1 if arguments.quick else 3
+    rounds = 1 if arguments.quick else 2
     results = {}
     for case in cases:
         if case == "large again" and "large" in cases:

@@ -189,21 +189,20 @@ class _Forward:
     """A trunk behind a policy, compiled once: pictures, their rows, a view, a batch size -> what crosses the cut."""
 
     def __init__(self, trunk, policy, shape, dtype):
-        self.run = Fused(trunk, policy)
-        self.augments = policy is not None
+        self.trunk, self.policy = trunk, policy
         self.shape, self.dtype = shape, dtype
-        self.compiled = False
+        self.run: Any = None
 
     def compile(self):
-        if not self.compiled:
+        if self.run is None:
+            self.run = Fused(self.trunk, self.policy)
             self(np.zeros((1, *self.shape), self.dtype), np.zeros(1, int), 0, BATCHES[0])
-            self.compiled = True
 
     def __call__(self, images, rows, view, size) -> list[np.ndarray]:
         missing = [(0, size - len(images))]  # every step has one shape, so that one compiled graph serves them all
         padded = np.pad(images, missing + [(0, 0)] * 3, mode="edge")
-        given = (padded, np.pad(keys_of(rows, view), missing + [(0, 0)], mode="edge")) if self.augments else padded
-        outputs: Any = self.run.predict_on_batch(given)
+        keys = np.pad(keys_of(rows, view), missing + [(0, 0)], mode="edge")
+        outputs = self.run.predict_on_batch(padded if self.policy is None else (padded, keys))
         return [np.asarray(array)[: len(images)] for array in keras.tree.flatten(outputs)]
 
 
