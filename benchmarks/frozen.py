@@ -26,7 +26,8 @@ the best of any epoch.
 
 Two rounds, in turn; ratios are the peer's figure by ours, of neighbouring measurements (in "pass" ours by the
 peer's), so above 1 ours is better. Expected: "large" and "light" are bound by one pass in place of twenty,
-"large again" by the start alone. Results are written to frozen.json beside this file when all cases were run in full.
+"large again" by the start alone. Results are written to frozen.json beside this file, those of cases that were not run
+stay there, each with its date and commit.
 """
 
 import argparse
@@ -37,6 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -44,6 +46,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 SIDE, BATCH, DROPOUT, RATE = 224, 32, 0.2, 1e-3
 HEAD_EPOCHS = 5  # of "medium", before the last stage moves: what fine_tune does, too
 UNREADABLE = "imageNotFound.gif"  # a page of HTML in hymenoptera, at which Keras stops
+RECORD = Path(__file__).with_suffix(".json")
 SETTINGS = {
     "large": {"photos": "hymenoptera", "freeze": "large", "augment": "none", "epochs": 20},
     "light": {"photos": "hymenoptera", "freeze": "large", "augment": "light", "epochs": 20},
@@ -82,10 +85,12 @@ def main():
                 if name in cases:
                     results.setdefault(name, []).append(row)
     results = {case: summary(case, results[case]) for case in cases}
-    if not arguments.quick and cases == list(CASES):
+    if not arguments.quick:
         import record
 
-        record.write(__file__, results, rounds=rounds)
+        measured = {"date": date.today().isoformat(), "commit": record.commit()}
+        earlier = json.loads(RECORD.read_text())["results"] if RECORD.exists() else {}
+        record.write(__file__, {**earlier, **{case: {**found, **measured} for case, found in results.items()}})
 
 
 def one_round(case, number, photos):

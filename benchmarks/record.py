@@ -13,7 +13,7 @@ def write(script: str, results: dict, **settings) -> None:
     """Writes the record of `script` (its `__file__`) under the same name with .json."""
     record = {
         "date": date.today().isoformat(),
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": commit(),
         "uncommitted": _git("status", "--porcelain").splitlines(),
         "processor": processor(),
         "environment": environment(),
@@ -22,6 +22,11 @@ def write(script: str, results: dict, **settings) -> None:
         "script": Path(script).read_text(encoding="utf-8"),
     }
     Path(script).with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def commit() -> str:
+    """The commit that is measured."""
+    return _git("rev-parse", "HEAD")
 
 
 def _git(*words):

@@ -47,7 +47,13 @@ def decisions(run):
     [
         {"freeze": "large", "augment": "light", "views": 3},
         {"freeze": "medium", "augment": "light", "views": 4, "epochs": 4},
-        {"freeze": ("large", "small"), "label_smoothing": 0.1, "head": "hidden", "epochs": 4},
+        {
+            "freeze": ("large", "small"),
+            "label_smoothing": 0.1,
+            "class_weights": "balanced",
+            "head": "hidden",
+            "epochs": 4,
+        },
     ],
     ids=["large", "medium after the head", "gradually"],
 )

@@ -235,3 +235,53 @@ def test_every_public_name_can_be_fetched_again_and_again():
     assert set(zoo.__all__) <= set(dir(zoo))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         zoo.nothing  # noqa: B018
+
+
+def test_cache_lists_sizes_and_clears(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("MENAGERIE_CACHE_GB", "2.5")
+    code, out, _ = command("cache")
+    assert (code, out.strip()) == (0, f"0.0 KB of 2.5 GB in {tmp_path / 'menagerie' / 'features'}")
+    model = zoo.create("convnet", classes=2, input_shape=(8, 8, 3))
+    zoo.freeze(model, "large")
+    trunk, _ = zoo.split_frozen(model)
+    images = np.zeros((6, 8, 8, 3), np.uint8)
+    features = zoo.cache_features(trunk, (images, np.zeros(6, int)))
+    code, out, _ = command("cache")
+    lines = out.splitlines()
+    assert lines[0].split() == ["model", "split", "policy", "up", "to", "picture", "pictures", "views", "size", "used"]
+    assert lines[1].split()[:7] == ["convnet", "arrays", "-", "head_pool", "8x8x3", "6", "1"]
+    code, out, _ = command("cache", "--clear")
+    assert code == 0
+    assert "freed in" in out
+    assert not list((tmp_path / "menagerie" / "features").glob("*/view*"))
+    assert features.read([0])[0].shape == (1, 128)  # who has opened them goes on
+
+
+def test_a_limit_that_is_no_number_is_one_sentence(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("MENAGERIE_CACHE_GB", "much")
+    code, _, err = command("cache")
+    assert code == 2
+    assert err.strip() == (
+        "zoo: The environment variable MENAGERIE_CACHE_GB must be a number of gigabytes, 0 or more. Received: 'much'"
+    )
+
+
+def test_train_takes_phases_views_and_a_head(command, trained, tmp_path):
+    words = ["train", "digits", "--model", "convnet", "--image-size", "8", "--epochs", "2", "--batch-size", "128"]
+    more = ["--freeze", "large,small", "--head", "hidden", "--augment", "light", "--views", "2"]
+    out = tmp_path / "run"
+    code, text, err = command(*words, *more, "--weights", trained[0] / "model.keras", "--no-cache", "--out", out)
+    assert code == 0, err
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert (recipe["freeze"], recipe["head"], recipe["augment"], recipe["views"]) == (
+        ["large", "small"],
+        "hidden",
+        "light",
+        2,
+    )
+    assert "cache_features=False" in text
+    code, _, err = command(*words, "--freeze", "small,large")
+    assert code == 2
+    assert "`freeze` must be one of" in err

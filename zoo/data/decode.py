@@ -51,16 +51,15 @@ def decode(data, channels: int = 3):
     transparent parts are laid on white, unless `channels` is 4.
     """
     head = _Header(data)
-    kind = tf.case(
-        [
-            (head.starts(b"\xff\xd8\xff"), lambda: tf.constant(0)),
-            (head.starts(b"\x89PNG"), lambda: tf.constant(1)),
-            (head.starts(b"GIF8"), lambda: tf.constant(2)),
-            (head.starts(b"BM"), lambda: tf.constant(3)),
-            (head.starts(b"RIFF") & head.starts(b"WEBP", at=8), lambda: tf.constant(4)),
-        ],
-        default=lambda: tf.constant(5),
-    )
+    kinds = [
+        head.starts(b"\xff\xd8\xff"),
+        head.starts(b"\x89PNG"),
+        head.starts(b"GIF8"),
+        head.starts(b"BM"),
+        head.starts(b"RIFF") & head.starts(b"WEBP", at=8),
+        True,
+    ]
+    kind = tf.argmax(tf.stack(kinds), output_type=tf.int32)  # the first that holds
     plain = _plain if channels == 3 else (_opaque if channels == 4 else grey)
     layered = {1: lambda rgba: grey(_on_white(rgba)), 3: _on_white, 4: _plain}[channels]
     return tf.switch_case(
@@ -96,14 +95,13 @@ class _Header:
 
     def number(self, at, size, big_endian):
         """An unsigned number of `size` bytes in either order."""
-        parts = [self.byte(at + i) for i in range(size)]
-        big = sum(part * 256 ** (size - 1 - i) for i, part in enumerate(parts))
-        little = sum(part * 256**i for i, part in enumerate(parts))
-        return tf.where(big_endian, big, little)
+        parts = self.byte(tf.expand_dims(at, -1) + tf.range(size))
+        weights = tf.constant([256**i for i in range(size)])
+        return tf.reduce_sum(parts * tf.where(big_endian, weights[::-1], weights), -1)
 
     def starts(self, text: bytes, at=0):
         """Whether `text` stands at a position."""
-        return tf.reduce_all([self.byte(at + i) == value for i, value in enumerate(text)])
+        return tf.reduce_all(self.byte(at + tf.range(len(text))) == list(text))
 
 
 def _upright(image, head: _Header):

@@ -229,7 +229,7 @@ TABLE = tuple(Rule(*row) for row in (
     ("freeze", lambda f, r: f.per_class < 200, "large", "{per_class:.0f} training pictures a class, fewer than 200"),
     ("freeze", lambda f, r: f.per_class < 1000, "medium", "{per_class:.0f} training pictures a class, 200 to 1,000"),
     ("freeze", _always, "small", "{per_class:.0f} training pictures a class, 1,000 or more"),
-    ("augment", _always, "none", "no other policy is there to choose"),
+    ("augment", _always, "none", "off unless it is asked for"),
     ("views", lambda f, r: r.augment == "none", 0, "nothing is augmented"),
     ("views", lambda f, r: r.freeze == "none" and _scratch(f, r), 0, "nothing is frozen, so no view is kept"),
     ("optimizer", _always, "adamw", "does well untuned (Loshchilov and Hutter 2019)"),

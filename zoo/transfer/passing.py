@@ -18,9 +18,9 @@ from zoo.transfer.fingerprint import described, digest, fingerprint, keys_of
 from zoo.transfer.fusing import Fused
 from zoo.transfer.store import Record, Store
 
-CHUNK = 128  # pictures that are read, checked and noted together
-BATCHES = (32, 64, 128)  # pictures a step; a longer pass tries them all and goes on with the quickest
-LONG = 60.0  # seconds that a pass has to take before trying other batch sizes pays
+CHUNK = 64  # pictures that are read, checked and noted together
+BATCHES = (32, 64)  # pictures a step; a longer pass tries both and goes on with the quicker
+LONG = 60.0  # seconds that a pass has to take before trying another batch size pays
 
 
 class Pass:
@@ -112,6 +112,8 @@ class Pass:
             quickest = min(self._seconds.values())
             if math.isfinite(quickest):
                 self.entry.set_seconds_per_row(quickest)
+            if not self.whole(views):  # opens them, so that they stay readable whoever clears the cache now
+                raise OSError(f"The features in {str(self.entry.folder)!r} were removed as soon as they were written.")
         self._done.clear()
         return self.entry.repaired
 
