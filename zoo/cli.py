@@ -76,7 +76,7 @@ def train(
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "views": views}
     fields = {
         "weights": weights,
-        "freeze": tuple(freeze.split(",")) if "," in freeze else freeze,
+        "freeze": tuple(word.strip() for word in freeze.split(",")) if "," in freeze else freeze,
         "augment": augment,
         "head": head,
         "seed": seed,

@@ -192,7 +192,7 @@ def test_views_weigh_their_cost_against_the_epochs(data, weights, monkeypatch, s
     parts = [Phase("large", 0, 10, 1e-3)]
     plans, settled = caching.plans(model, data, recipe, parts, True)
     assert settled.views == plans[0].views == views
-    assert ("quarter" in settled.reasons["views"]) == (views < 10)
+    assert ("take turns in 10 epochs" in settled.reasons["views"]) == (views < 10)
 
 
 def test_a_pass_longer_than_half_the_time_limit_is_not_made(data, weights, monkeypatch):
@@ -273,3 +273,17 @@ def test_the_policy_acts_in_training_without_a_frozen_part(data, tmp_path):
         for name in ("none", "light")
     ]
     assert runs[0].history["loss"] != runs[1].history["loss"]
+
+
+def test_penalties_do_not_decide_which_epoch_was_best(data, weights, tmp_path):
+    """They grow with each phase that trains more, and would make its epochs look worse than those before."""
+    run = fit(data, weights, tmp_path / "run", freeze="small", epochs=6, l2=0.01, learning_rate=0.01)
+    best = run.best_epoch - 1
+    assert best == int(np.argmin(run.history["val_cross_entropy"]))
+    assert best != int(np.argmin(run.history["val_loss"]))
+    assert run.evaluate("dev").loss == pytest.approx(run.history["val_cross_entropy"][best], rel=1e-3)
+
+
+def test_phases_that_the_time_limit_left_out_are_not_recorded(data, weights, tmp_path):
+    run = fit(data, weights, tmp_path / "run", freeze="small", epochs=8, time_limit=1e-3)
+    assert [decision["freeze"] for decision in decisions(run)] == ["large"]

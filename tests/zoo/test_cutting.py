@@ -100,7 +100,7 @@ def test_a_sequential_model_frozen_by_hand_is_cut():
     assert np.array_equal(tail(trunk(x)), model(x))
 
 
-def test_a_layer_called_on_both_sides_of_the_cut_is_in_both_parts():
+def test_a_frozen_layer_called_on_both_sides_of_the_cut_is_refused():
     image = keras.Input((4,))
     shared = keras.layers.Dense(4, name="shared")
     trained = keras.layers.Dense(4, name="trained")(shared(image))
@@ -158,3 +158,33 @@ def test_a_model_is_saved_as_before_after_it_was_cut(tmp_path):
     images = pictures(model)
     assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
     assert np.array_equal(again.predict(images, verbose=0), model.predict(images, verbose=0))
+
+
+def test_a_base_within_the_model_counts_by_its_layers():
+    def network(*, freeze):
+        base = keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(3, name="b")], name="base"
+        )
+        for layer in base.layers[:freeze]:
+            layer.trainable = False
+        image = keras.Input((4,))
+        return keras.Model(image, keras.layers.Dense(2, name="head")(base(image)), name="nested")
+
+    trunk, tail = zoo.split_frozen(network(freeze=2))
+    assert [layer.name for layer in trunk.layers][-1] == "base"
+    assert len(tail.trainable_variables) == 2
+    with pytest.raises(ValueError, match="'base' holds frozen layers, yet others"):
+        zoo.split_frozen(network(freeze=1))
+
+
+def test_the_parts_compute_in_the_precision_of_the_model():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = zoo.create("convnet", classes=2, input_shape=(8, 8, 3))
+    finally:
+        keras.config.set_dtype_policy(before)
+    zoo.freeze(model, "medium")
+    _, tail = zoo.split_frozen(model)
+    tail.compile("adam", "sparse_categorical_crossentropy")
+    assert isinstance(tail.optimizer, keras.optimizers.LossScaleOptimizer)

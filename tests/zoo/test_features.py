@@ -9,7 +9,7 @@ import pytest
 
 import augment
 import zoo
-from zoo.transfer.fingerprint import described
+from zoo.transfer.fingerprint import described, fingerprint
 from zoo.transfer.passing import Pass
 from zoo.transfer.store import NoRoom, Store
 
@@ -322,3 +322,66 @@ def test_a_model_for_any_size_and_half_precision_are_kept_as_they_are(data, tmp_
 
 def test_described_gives_the_shape_that_a_policy_makes():
     assert described(augment.policy("light", 8), (8, 6, 3), "uint8")[1] == (8, 6, 3)
+
+
+def test_constants_in_a_graph_and_code_around_a_layer_count():
+    image = keras.Input((8, 8, 3))
+
+    def trunk(build):
+        output = keras.layers.Conv2D(2, 3, kernel_initializer="ones", trainable=False)(build(image))
+        return keras.Model(image, output)
+
+    builds = [
+        lambda x: x / 255.0,
+        lambda x: x / 127.5,
+        lambda x: x - 1.0,
+        lambda x: 1.0 - x,
+        lambda x: x[:, :4],
+        lambda x: x[:, 4:],
+        lambda x: x * np.arange(3.0),
+        lambda x: x * np.array([0.0, 1.0, 3.0]),
+        lambda x: x[..., ::-1] + x * np.linspace(0, 1, 8 * 8 * 3).reshape(8, 8, 3),
+    ]
+    found = [fingerprint(trunk(build)) for build in builds]
+    assert len(set(found)) == len(builds)
+    assert [fingerprint(trunk(build)) for build in builds] == found
+
+
+def test_what_matters_in_training_only_leaves_the_features_alone():
+    plain, held = (zoo.create("convnet", classes=3, input_shape=(8, 8, 3), l2=l2) for l2 in (0.0, 1e-4))
+    held.set_weights(plain.get_weights())
+    assert fingerprint(cut(plain)[0]) == fingerprint(cut(held)[0])
+
+
+def test_equal_bytes_in_another_shape_are_other_pictures():
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 16), np.uint8)
+    labels = np.arange(40) % 2
+    one, other = (
+        zoo.load_data((pixels, labels), image_size=8, split=(1, 0, 0)).train.fingerprint
+        for pixels in (images, images.reshape(40, 16, 4))
+    )
+    assert one != other
+
+
+def test_models_that_cannot_be_looked_into_are_refused(data, tmp_path):
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    class Silent(keras.layers.Layer):
+        def __init__(self, number):
+            super().__init__()
+
+        def call(self, x):
+            return x
+
+    image = keras.Input((8, 8, 3))
+    for trunk, message in (
+        (Own(), "must be a functional one"),
+        (keras.Sequential([keras.layers.Flatten()]), "must be a functional one"),
+        (keras.Model(image, Silent(object())(image)), "has no `get_config`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            zoo.cache_features(trunk, data.dev, directory=tmp_path)
+    sequential = keras.Sequential([image, keras.layers.GlobalAveragePooling2D()])
+    assert zoo.cache_features(sequential, data.dev, directory=tmp_path).read([0])[0].shape == (1, 3)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import augment
 import zoo
 from zoo.transfer.fusing import Fused
 
@@ -120,3 +121,27 @@ def test_half_precision_is_not_folded():
     images = pictures(model)
     found, expected = (np.asarray(run(images)) for run in (fused.predict_on_batch, trunk.predict_on_batch))
     assert np.allclose(found.astype("float32"), expected.astype("float32"), atol=1e-2)
+
+
+def test_everything_behind_a_policy_runs_in_inference_mode():
+    """A policy augments although nothing trains; what stands behind it must not think that something does."""
+
+    def build(x):
+        x = layers.Activation("relu")(layers.BatchNormalization()(layers.RandomFlip()(x)))
+        return layers.Dropout(0.5)(convolution()(x))
+
+    model = small(build)
+    before = model.get_weights()
+    images = pictures(model, 8)
+    keys = np.stack([np.zeros(8), np.arange(8)], 1).astype("int32")
+    policy = augment.RandomAffine(flip="horizontal")  # exact, so that only what stands behind it can differ
+    fused = Fused(model, policy)
+    expected = model.predict(np.asarray(policy(images, training=True, keys=keys)), verbose=0)
+    assert np.allclose(fused.predict_on_batch((images, keys)), expected, rtol=1e-4, atol=1e-3)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_the_folded_weights_are_variables_of_the_model():
+    model = small(lambda x: layers.BatchNormalization()(convolution()(x)))
+    fused = Fused(model)
+    assert {id(weight) for weight in fused.folded} <= {id(weight) for weight in fused.variables}

@@ -245,7 +245,8 @@ class Split:
     @property
     def fingerprint(self) -> str:
         """A hash of what a network gets: each picture's content, in row order, and how it is prepared."""
-        given = [self._rows.sha256.tolist(), astuple(self.geometry)]
+        shapes = [list(map(int, self._rows[side])) for side in ("height", "width")]  # arrays are hashed without theirs
+        given = [self._rows.sha256.tolist(), shapes, astuple(self.geometry)]
         return hashlib.sha256(json.dumps(given).encode()).hexdigest()
 
     def samples(self, count: int) -> list[bytes]:

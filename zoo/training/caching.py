@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import disk_usage
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -149,7 +150,9 @@ def _plan(model, data, recipe, phase, forced, seconds) -> Plan:
 
     views = 0
     if policy is not None:
-        views = recipe.views if recipe.views != AUTO else _views(phase, len(data.train), cost, train.row_bytes, store)
+        room = min(store.limit, disk_usage(store.directory).free) - len(data.dev) * train.row_bytes
+        fitting = room // (len(data.train) * train.row_bytes)
+        views = recipe.views if recipe.views != AUTO else _views(phase.length, len(data.train) * cost, fitting)
         if not views:
             raise ValueError("views=0 augments each epoch anew")
     kept = sorted({epoch % views for epoch in range(phase.first, phase.last)}) if views else [0]
@@ -208,21 +211,28 @@ def _memory() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _views(phase: Phase, pictures: int, cost: float, row_bytes: int, store: Store) -> int:
-    """As many views as cost a share of what augmenting each epoch anew would, and as find room; 2 at least."""
-    one = pictures * cost
-    budget = max(VIEWS_SHARE * phase.length * one, CHEAP)
-    room = store.limit // (pictures * row_bytes)
-    number = min(max(2, int(budget / one + 1e-6)), phase.length, room)
-    if number < min(2, phase.length):
-        raise NoRoom(f"two views of the training pictures would take {size(2 * pictures * row_bytes)}")
+def _views(epochs: int, one: float, fitting: int) -> int:
+    """As many views as cost a share of what augmenting each epoch anew would, and as find room; 2 at least.
+
+    Args:
+        epochs: Of the phase.
+        one: Seconds that a view takes.
+        fitting: Views that there is room for.
+    """
+    budget = max(VIEWS_SHARE * epochs * one, CHEAP)
+    number = min(max(2, int(budget / one + 1e-6)), epochs, fitting)
+    if number < min(2, epochs):
+        raise NoRoom(
+            f"there is room for {max(0, fitting)} views of the training pictures, and fewer than two help little"
+        )
     return number
 
 
 def _why_views(plan: Plan, phase: Phase) -> str:
     if plan.views == phase.length:
         return "one for each epoch"
-    return f"for {phase.length} epochs: all take a quarter of the time that augmenting each epoch anew would"
+    times = phase.length / plan.views
+    return f"they take turns in {phase.length} epochs; one for each would take {times:.1f} times as long"
 
 
 def _with_views(recipe: Recipe, views: int, why: str) -> Recipe:

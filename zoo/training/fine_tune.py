@@ -39,7 +39,8 @@ def fine_tune(
     the run ends on the weights of the epoch with the lowest loss there. The test set is not touched.
 
     What the frozen part of the network gives for each picture is computed once and kept on disk, where measured time
-    and size speak for it; the result is the same. What was decided is printed and stands in `environment.json`.
+    and size speak for it. The training is the same; only with augmentation and fewer `views` than epochs, pictures come
+    round again. What was decided is printed and stands in `environment.json`, the views also in the recipe.
 
     Args:
         model: A name of `zoo.list_models()`; "auto"; or a Keras model that ends in one output a class.
@@ -95,12 +96,13 @@ def fine_tune(
 
     deadline = None if time_limit is None else started + time_limit
     history = fitting.fit(network, data, recipe, parts, plans, callbacks, deadline)
+    ran = [(phase, plan) for phase, plan in zip(parts, plans, strict=True) if phase.first < run_folder.epochs(history)]
     with original_rates(network):
         run_folder.write_end(folder, network, history)
-    record["frozen_part"] = [{**asdict(phase), **plan.record()} for phase, plan in zip(parts, plans, strict=True)]
+    record["frozen_part"] = [{**asdict(phase), **plan.record()} for phase, plan in ran]
     record["seconds"] = round(time.monotonic() - started, 1)
     run_folder.write_json(folder / run_folder.ENVIRONMENT, record)
-    return Run(network, recipe, history, data, folder, cached=plans[-1].cached)
+    return Run(network, recipe, history, data, folder, cached=ran[-1][1].cached)
 
 
 def _earlier_run(folder: Path, model, recipe: Recipe, data: Data, resume: bool) -> Run | None:

@@ -18,6 +18,7 @@ from zoo.training import hardware
 from zoo.training.caching import Plan
 from zoo.training.phases import Phase
 from zoo.training.recipe import Recipe
+from zoo.training.run import CROSS_ENTROPY
 from zoo.transfer.anchor import anchored
 from zoo.transfer.cutting import split_frozen
 from zoo.transfer.freezing import freeze, unfreeze
@@ -141,10 +142,13 @@ def _compile(model: keras.Model, recipe: Recipe, phase: Phase, whole: keras.Mode
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if whole is not None and recipe.layer_decay != 1:
         optimizer = scaled(optimizer, whole, float(recipe.layer_decay))
-    loss = keras.losses.CategoricalCrossentropy(gives_logits(model), label_smoothing=float(recipe.label_smoothing))
-    metric = keras.metrics.CategoricalAccuracy(name="accuracy")
+    given: Any = {"from_logits": gives_logits(model), "label_smoothing": float(recipe.label_smoothing)}
+    loss = keras.losses.CategoricalCrossentropy(**given)
+    metrics: list[Any] = [keras.metrics.CategoricalAccuracy(name="accuracy")]
+    if recipe.l2 or recipe.l2_sp:  # the loss holds penalties, more of them in each phase that trains more
+        metrics.append(keras.metrics.CategoricalCrossentropy(CROSS_ENTROPY, **given))
     compiled: Any = hardware.jit_compile(hardware.device())
-    model.compile(optimizer, loss, metrics=[metric], jit_compile=compiled)
+    model.compile(optimizer, loss, metrics=metrics, jit_compile=compiled)
 
 
 def _watchers(model, recipe: Recipe, phase: Phase, has_dev: bool) -> tuple[list[Any], EarlyStopping | None]:
@@ -154,7 +158,8 @@ def _watchers(model, recipe: Recipe, phase: Phase, has_dev: bool) -> tuple[list[
         watchers.append(CosineDecay(phase.length, first_epoch=phase.first))
     if not has_dev:
         return watchers, None
-    stopper = EarlyStopping("val_loss", patience=max(3, math.ceil(PATIENCE * phase.length)))
+    watched = f"val_{CROSS_ENTROPY}" if recipe.l2 or recipe.l2_sp else "val_loss"
+    stopper = EarlyStopping(watched, "min", patience=max(3, math.ceil(PATIENCE * phase.length)))
     return [*watchers, stopper], stopper
 
 

@@ -27,6 +27,7 @@ from zoo.training.recipe import Recipe
 from zoo.transfer.freezing import freeze
 
 RECIPE, DATA, ENVIRONMENT, MANIFEST = "recipe.json", "data.json", "environment.json", "manifest.csv"
+CROSS_ENTROPY = "cross_entropy"  # the loss without penalties, in the history of runs that have some
 MODEL, HISTORY = "model.keras", "history.csv"  # the history is written last: where it stands, the run is whole
 
 
@@ -162,8 +163,8 @@ class Run:
 
 
 def best_of(history: Mapping[str, Sequence[float]]) -> int:
-    """The epoch, from 0, with the lowest finite loss on the dev set, or the last one."""
-    losses = np.array(history.get("val_loss", ()), float)
+    """The epoch, from 0, with the lowest finite loss on the dev set, penalties left out, or the last one."""
+    losses = np.array(history.get(f"val_{CROSS_ENTROPY}", history.get("val_loss", ())), float)
     if not np.isfinite(losses).any():
         return epochs(history) - 1
     return int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))

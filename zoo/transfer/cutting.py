@@ -39,13 +39,34 @@ def split_frozen(model: keras.Model) -> tuple[keras.Model, keras.Model]:
         >>> trunk.output_shape, len(tail.trainable_variables)
         ((None, 64), 2)
     """
+    model = functional(model)
     nodes = _nodes(model)
     early = _early(nodes)
     _check(model, nodes, early)
     crossing = _one_or_all(min(_cuts(nodes, early, model.outputs), key=_bytes))
     trunk = keras.Model(_one_or_all(model.inputs), crossing, name=f"{model.name}_trunk")
     tail = keras.Model(crossing, _one_or_all(model.outputs), name=f"{model.name}_tail")
+    for part in (trunk, tail):
+        part.dtype_policy = model.dtype_policy  # with float16, `compile` scales the loss by it
     return trunk, tail
+
+
+def functional(model: keras.Model) -> keras.Model:
+    """A model as a graph of its layers.
+
+    Raises:
+        ValueError: If it is not made of a graph.
+    """
+    if hasattr(model, "_nodes_by_depth"):
+        return model
+    if not (getattr(model, "inputs", None) and getattr(model, "outputs", None)):
+        raise ValueError(
+            f"Model {model.name!r} must be a functional one, or a Sequential one with a keras.Input, since it is cut "
+            f"between its layers. Received: {type(model).__name__}"
+        )
+    graph = keras.Model(_one_or_all(model.inputs), _one_or_all(model.outputs), name=model.name)
+    graph.dtype_policy = model.dtype_policy
+    return graph
 
 
 def _one_or_all(tensors):
@@ -55,8 +76,7 @@ def _one_or_all(tensors):
 
 def _nodes(model):
     """The calls of the model's layers, each behind those whose outputs it takes."""
-    graph = keras.Model(model.inputs, model.outputs)  # of a Sequential one, too
-    by_depth = graph._nodes_by_depth  # Keras has no public walk through a graph
+    by_depth = model._nodes_by_depth  # Keras has no public walk through a graph
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
 
 
@@ -81,13 +101,16 @@ def _acts(operation) -> bool:
 
 
 def _frozen(node) -> bool:
+    """Whether something that could learn keeps still, be it within a layer of layers."""
     layer = node.operation
-    return isinstance(layer, keras.layers.Layer) and not layer.trainable and bool(layer.weights)
+    if not isinstance(layer, keras.layers.Layer):
+        return False
+    return any(not part.trainable and part.weights for part in layer._flatten_layers())
 
 
 def _check(model, nodes, early):
     """Refuses what has no frozen part, no other part, or the frozen one not in front."""
-    if not any(map(_frozen, early)) and not any(map(_frozen, nodes)):
+    if not any(map(_frozen, nodes)):
         raise ValueError(
             f"No layer of model {model.name!r} is frozen, so there is nothing to cut off. "
             'Call zoo.freeze(model, "large").'
@@ -96,7 +119,7 @@ def _check(model, nodes, early):
     late = [node for node in nodes if id(node) not in kept]
     if not late:
         raise ValueError(f"Every layer of model {model.name!r} is frozen, so nothing is left to train behind the cut.")
-    behind = list(dict.fromkeys(node.operation.name for node in late if _frozen(node)))
+    behind = list(dict.fromkeys(node.operation.name for node in late if _frozen(node) and not _acts(node.operation)))
     if behind:
         first = next(node.operation.name for node in late if _acts(node.operation))
         more = f" and {len(behind) - _NAMED} more" if behind[_NAMED:] else ""
@@ -104,6 +127,12 @@ def _check(model, nodes, early):
         raise ValueError(
             f"The frozen layers of model {model.name!r} are no prefix of it: behind {first!r}, which trains or draws "
             f"at random, stand {named}. Freeze a beginning of the model with zoo.freeze, which also silences dropout."
+        )
+    if not any(map(_frozen, early)):
+        mixed = next(node.operation.name for node in late if _frozen(node))
+        raise ValueError(
+            f"Nothing in front of model {model.name!r} is frozen as a whole: {mixed!r} holds frozen layers, yet others "
+            "in it train or draw at random. Build a flat model, or freeze all of it."
         )
 
 

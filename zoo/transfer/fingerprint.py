@@ -4,11 +4,16 @@ import hashlib
 import inspect
 import json
 import math
+import re
+import sys
+from types import FunctionType
 
 import keras
 import numpy as np
 
 _TRIED = 4  # pictures that a policy has to change twice in the same way
+_LIBRARIES = ("keras", "tensorflow", "jax", "flax", "torch", "builtins")
+_TRAINING = re.compile("^(name|trainable|momentum)$|_(initializer|regularizer|constraint)$")  # matters in training only
 _WAY_OUT = "Use one of augment.policy, or train without cached features."
 
 
@@ -35,38 +40,59 @@ def described(policy: keras.layers.Layer, shape: tuple[int, ...], dtype: str) ->
         raise ValueError(
             f"Policy {policy.name!r} cannot be told from others: its `get_config` is no plain data. {_WAY_OUT}"
         ) from None
-    return [config, _code(policy)], one.shape[1:]
+    return [config, digest(one)], one.shape[1:]
 
 
 def fingerprint(trunk: keras.Model) -> str:
-    """What decides a trunk's outputs: its layers, the code of those that are not Keras' own, and its weights."""
-    own = [layer for layer in trunk._flatten_layers() if not type(layer).__module__.startswith("keras.")]
-    code = sorted({_code(layer) for layer in own})
+    """What decides a trunk's outputs: its layers, the code of those that are not Keras' own, and its weights.
+
+    Raises:
+        ValueError: If a layer does not say what it is made of.
+    """
+    code = sorted({_code(layer) for layer in trunk._flatten_layers()})
     return digest(_graph(trunk), *code, *(np.asarray(weight) for weight in trunk.weights))
 
 
 def _graph(trunk):
-    """Each call of a layer, what it is and whose outputs it takes; a fifth of the time of Keras' own description."""
+    """Each call of a layer, what it is and what it takes; a fifth of the time of Keras' own description."""
     nodes = [node for depth in sorted(trunk._nodes_by_depth, reverse=True) for node in trunk._nodes_by_depth[depth]]
-    number = {id(tensor): (i, j) for i, node in enumerate(nodes) for j, tensor in enumerate(node.output_tensors)}
+    number = {id(tensor): f"{i}.{j}" for i, node in enumerate(nodes) for j, tensor in enumerate(node.output_tensors)}
+
+    def plain(value):
+        return number[id(value)] if isinstance(value, keras.KerasTensor) else _plain(value)
+
     calls = []
     for node in nodes:
         operation = node.operation
-        config = {**operation.get_config(), "name": "", "trainable": ""}
-        given = [number[id(tensor)] for tensor in node.input_tensors]
-        plain = keras.tree.map_structure(
-            lambda x: "" if isinstance(x, keras.KerasTensor) else repr(x), node.arguments.kwargs
-        )
-        calls.append((type(operation).__module__, type(operation).__name__, config, given, repr(plain)))
-    return json.dumps([calls, [number[id(tensor)] for tensor in trunk.outputs]], sort_keys=True, default=repr)
+        try:
+            config = {name: value for name, value in operation.get_config().items() if not _TRAINING.search(name)}
+        except NotImplementedError:
+            raise ValueError(
+                f"Layer {operation.name!r} has no `get_config`, so what it gives cannot be told from what another one "
+                "gives. Write one, or train without cached features."
+            ) from None
+        given = keras.tree.map_structure(plain, (node.arguments.args, node.arguments.kwargs))
+        calls.append((type(operation).__module__, type(operation).__name__, config, repr(given)))
+    return json.dumps([calls, [number[id(tensor)] for tensor in trunk.outputs]], sort_keys=True, default=_plain)
+
+
+def _plain(value):
+    """A constant as text: arrays by all of their numbers, which `repr` would shorten."""
+    return digest(np.asarray(value)) if hasattr(value, "shape") else repr(value)
 
 
 def _code(layer):
-    """The source of a layer's class, since a changed `call` gives other outputs under the same name."""
+    """The modules that a layer's own classes and functions come from: with other code the same config gives others."""
+    functions = [value for value in vars(layer).values() if isinstance(value, FunctionType)]
+    names = {thing.__module__ for thing in (*type(layer).__mro__, *functions)}
+    return "".join(_source(name) for name in sorted(names) if name.split(".")[0] not in _LIBRARIES)
+
+
+def _source(module):
     try:
-        return inspect.getsource(type(layer))
-    except (OSError, TypeError):  # typed into an interpreter
-        return f"{type(layer).__module__}.{type(layer).__qualname__}"
+        return inspect.getsource(sys.modules[module])
+    except (OSError, TypeError, KeyError):  # typed into an interpreter
+        return module
 
 
 def digest(*pieces) -> str:

@@ -31,6 +31,7 @@ class Fused(keras.Model):
         self.trunk = trunk
         self.policy = policy
         self.replaced = {}  # operation -> what stands in its place
+        self.folded = []  # where Keras looks for variables
         self.plain = all(layer.dtype_policy.name == "float32" for layer in trunk.layers)
         for convolution, normalization in _pairs(trunk):
             kernel, bias = (
@@ -39,6 +40,7 @@ class Fused(keras.Model):
                 )
                 for value, what in zip(_folded(convolution, normalization), ("kernel", "bias"), strict=True)
             )
+            self.folded += [kernel, bias]
             self.replaced[convolution] = _Convolution(convolution, kernel, bias)
             self.replaced[normalization] = lambda x, **_: x
 
@@ -53,10 +55,11 @@ class Fused(keras.Model):
             return self.replaced[operation]
         # Behind the call of a Keras layer stands a lot that a graph of one precision and no masks does not need, and
         # that takes most of the time in which it is traced.
-        if self.plain and isinstance(operation, layers.Layer) and type(operation).__module__.startswith("keras."):
-            if "training" not in inspect.signature(operation.call).parameters:
-                return operation.call
-        return operation
+        if not isinstance(operation, layers.Layer):
+            return operation
+        if "training" in inspect.signature(operation.call).parameters:  # else that of the policy would be taken over
+            return lambda *given, **more: operation(*given, **{"training": False, **more})
+        return operation.call if self.plain and type(operation).__module__.startswith("keras.") else operation
 
 
 class _Convolution:

@@ -14,6 +14,7 @@ import numpy as np
 from zoo.data.order import parts, steps
 from zoo.data.pictures import Geometry
 from zoo.progress import track
+from zoo.transfer.cutting import functional
 from zoo.transfer.fingerprint import described, digest, fingerprint, keys_of
 from zoo.transfer.fusing import Fused
 from zoo.transfer.store import Record, Store
@@ -44,6 +45,7 @@ class Pass:
     """
 
     def __init__(self, trunk: keras.Model, split, store: Store, *, policy=None, like: "Pass | None" = None):
+        trunk = functional(trunk)
         self.pictures: Any = _Given(*split) if isinstance(split, (tuple, list)) else split
         if not len(self.pictures):
             raise ValueError("There are no pictures to compute features of.")
