@@ -58,7 +58,7 @@ class Fused(keras.Model):
         if not isinstance(operation, layers.Layer):
             return operation
         if "training" in inspect.signature(operation.call).parameters:  # else that of the policy would be taken over
-            return lambda *given, **more: operation(*given, **{"training": False, **more})
+            return lambda *given, **more: operation(*given, **{**more, "training": False})
         return operation.call if self.plain and type(operation).__module__.startswith("keras.") else operation
 
 
