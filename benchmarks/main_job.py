@@ -55,8 +55,9 @@ def digits(seed):
 
 def measure(model, data, split, seed, folder, **fields):
     """Accuracy on a split, and seconds to fit and to export."""
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # so that no seed finds what another has kept
     started = time.perf_counter()
-    run = zoo.fine_tune(model, data, epochs=20, seed=seed, directory=folder, **fields)
+    run = zoo.fine_tune(model, data, epochs=20, seed=seed, directory=folder / "run", **fields)
     fitted = time.perf_counter()
     run.export()
     exported = time.perf_counter()

