@@ -21,7 +21,7 @@ test: $(INSTALLED)  ## the short tests
 test-slow: $(INSTALLED)  ## the slow ones; MARKS='slow and not long' without those that are many alike
 	$(BIN)/python -m pytest -q -m '$(or $(MARKS),slow)'
 
-JAX_TESTS := tests/augment tests/callbacks $(patsubst %,tests/zoo/test_%.py,cutting fusing frozen_training rates anchor)
+JAX_TESTS := tests/augment tests/callbacks $(patsubst %,tests/zoo/test_%.py,fusing frozen_training rates anchor)
 
 # XLA compiles for minutes what runs in seconds: little is optimised, and what is compiled is kept for the next time.
 test-jax: $(JAX)/.installed  ## what needs no TensorFlow, in an environment without it; LONG=1 for every row
