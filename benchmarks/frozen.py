@@ -42,6 +42,7 @@ from datetime import date
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.append(sys.path.pop(0))  # `augment` is the package, not the script beside this one
 
 SIDE, BATCH, DROPOUT, RATE = 224, 32, 0.2, 1e-3
 HEAD_EPOCHS = 5  # of "medium", before the last stage moves: what fine_tune does, too

@@ -13,11 +13,13 @@ verification. Results are written to main_job.json beside this file.
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.append(sys.path.pop(0))  # `augment` is the package, not the script beside this one
 
 import keras  # noqa: E402, F401  # imported before the clock starts
 import record  # noqa: E402

@@ -16,9 +16,11 @@ import argparse
 import gc
 import os
 import statistics
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.append(sys.path.pop(0))  # `augment` is the package, not the script beside this one
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402

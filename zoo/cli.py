@@ -49,7 +49,12 @@ def train(
     freeze: Annotated[
         str, typer.Option(help='Amount held still: none, small, medium, large, or phases such as "large,medium".')
     ] = "auto",
-    augment: Annotated[str, typer.Option(help="Augmentation policy.")] = "auto",
+    augment: Annotated[str, typer.Option(help="Augmentation: none, light, medium, heavy or trivial.")] = "auto",
+    mixing: Annotated[str, typer.Option(help="Mix pictures and labels: none, mixup or cutmix.")] = "auto",
+    preview: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Show augmented pictures in this PNG file before training.", show_default="none"),
+    ] = None,
     views: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(help="Augmented versions kept of each picture.", show_default="auto"),
@@ -71,33 +76,51 @@ def train(
     ] = None,
 ) -> None:
     """Fit a network to pictures; everything about it goes into a folder."""
-    from zoo.training.recipe import Recipe
-
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "views": views}
     fields = {
         "weights": weights,
         "freeze": tuple(word.strip() for word in freeze.split(",")) if "," in freeze else freeze,
         "augment": augment,
+        "mixing": mixing,
         "head": head,
         "seed": seed,
         **{name: value for name, value in given.items() if value is not None},
     }
-    Recipe().with_fields(fields)  # what cannot be meant is said before anything is loaded
-    if model != "auto":
-        from zoo.models.catalog import info
-
-        info(model)
+    _check(model, fields, preview)
     _load_keras()
     import zoo
 
     data = zoo.load_data(source, image_size=image_size, seed=seed)
     typer.echo(f"{data.summary()}\n")
+    if preview is not None:
+        typer.echo(f"{_preview(model, data, fields, preview)}\n")
     wish = "auto" if cache else False
     run = zoo.fine_tune(model, data, cache_features=wish, directory=out, time_limit=time_limit, **fields)
     typer.echo(_figures(run))
     folder = _word(run.directory)
     typer.echo(f"\nNext: zoo evaluate {folder} --split {'test' if len(run.data.test) else 'dev'}")
     typer.echo(f"      zoo export {folder}")
+
+
+@app.command("preview")
+def preview_command(
+    source: Annotated[str, typer.Argument(help='Folder with one folder a class, a CSV file, or "digits".')],
+    model: Annotated[str, typer.Option(help="A name from `zoo models`, for the size of the pictures.")] = "auto",
+    augment: Annotated[str, typer.Option(help="Augmentation: none, light, medium, heavy or trivial.")] = "medium",
+    image_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Side of the pictures in pixels.", show_default="the model's own"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides splits and changes, as in training.")] = 0,
+    out: Annotated[Path, typer.Option(help="PNG file.")] = Path("preview.png"),
+) -> None:
+    """Show training pictures and what an augmentation makes of them in the first epochs."""
+    fields = {"augment": augment, "seed": seed}
+    _check(model, fields, out)
+    _load_keras()
+    import zoo
+
+    typer.echo(_preview(model, zoo.load_data(source, image_size=image_size, seed=seed), fields, out))
 
 
 @app.command()
@@ -203,6 +226,32 @@ def main() -> None:
         with tempfile.NamedTemporaryFile("w", prefix="zoo-", suffix=".log", delete=False) as log:
             traceback.print_exc(file=log)
         _stop(f"This is a fault of the program: {type(error).__name__}. What is known of it is in {log.name}.", 1)
+
+
+def _check(model: str, fields: dict, picture: Path | None) -> None:
+    """Says what cannot be meant before anything is loaded."""
+    from zoo.models.catalog import info
+    from zoo.training.recipe import Recipe
+
+    Recipe().with_fields(fields)
+    if model != "auto":
+        info(model)
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise ValueError(f"A preview is written as PNG; name it so. Received: {_word(picture)}")
+
+
+def _preview(model: str, data, fields: dict, path: Path) -> str:
+    """Writes training pictures as the first epochs get them; returns what to say of it."""
+    from zoo.files import writing
+    from zoo.training import augmenting, preparing
+    from zoo.training.recipe import Recipe
+
+    recipe = preparing.resolved(model, data, Recipe().with_fields(fields))
+    figure = augmenting.preview(preparing.configured(data, recipe), recipe)
+    with writing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    height, width = recipe.image_size  # pyright: ignore[reportGeneralTypeIssues]
+    return f"{augmenting.described(recipe)}\n{_word(path)}: training pictures of {height}x{width}, eight epochs of each"
 
 
 def _proof(proof: dict) -> str:

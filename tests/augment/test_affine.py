@@ -2,16 +2,8 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from PIL import Image
 
 from augment import RandomAffine
-
-
-@pytest.fixture
-def pictures(digit_pictures):
-    """Handwritten digits in three colours, uint8 (12, 24, 20, 3)."""
-    digits = [Image.fromarray(image).resize((20, 24), Image.Resampling.BICUBIC) for image in digit_pictures[0][:12]]
-    return np.stack([np.stack([image, np.flip(image), 255 - np.asarray(image)], -1) for image in map(np.array, digits)])
 
 
 def keys_for(images, epoch=0):
@@ -56,18 +48,18 @@ def test_what_a_picture_becomes_depends_on_its_keys_alone(pictures):
     alone = [augmented(again, pictures[[row]], keys=keys[[row]]) for row in reversed(range(12))]
     assert np.array_equal(whole, np.concatenate(alone)[::-1])
     assert not np.array_equal(whole, augmented(layer, pictures, keys=keys_for(pictures, epoch=4)))
-    assert not np.array_equal(whole, augmented(RandomAffine("both", 0.2, seed=0), pictures, keys=keys))
+    assert not np.array_equal(whole, augmented(RandomAffine("both", shift=0.2, seed=0), pictures, keys=keys))
 
 
 def test_without_keys_every_call_draws_anew(pictures):
-    layer = RandomAffine(shift=0.2)
+    layer = RandomAffine(None, shift=0.2)
     assert not np.array_equal(augmented(layer, pictures), augmented(layer, pictures))
 
 
 def test_a_shift_moves_by_up_to_its_share_of_either_side_in_both_directions():
     ramp = np.zeros((300, 40, 80, 2), "float32")  # each pixel holds its place: row, column
     ramp[..., 0], ramp[..., 1] = np.mgrid[:40, :80]
-    out = augmented(RandomAffine(shift=0.25), ramp, keys=keys_for(ramp))
+    out = augmented(RandomAffine(None, shift=0.25), ramp, keys=keys_for(ramp))
     moved = (ramp - out)[:, 20, 40]  # the centre sees no edge
     for side, shifts in zip((40, 80), moved.T, strict=True):
         assert -0.25 * side <= shifts.min() < -0.24 * side
@@ -78,7 +70,7 @@ def test_a_shift_moves_by_up_to_its_share_of_either_side_in_both_directions():
 
 def test_what_comes_in_from_beyond_an_edge_is_mirrored_there():
     ramp = np.tile(np.arange(40, dtype="float32")[:, np.newaxis], (8, 40, 1, 1))
-    out = augmented(RandomAffine(shift=0.25), ramp, keys=keys_for(ramp))[:, 20, :, 0]
+    out = augmented(RandomAffine(None, shift=0.25), ramp, keys=keys_for(ramp))[:, 20, :, 0]
     for row in out:
         shift = 20 - row[20]
         places = np.arange(40) - shift
@@ -89,7 +81,7 @@ def test_what_comes_in_from_beyond_an_edge_is_mirrored_there():
 
 
 def test_mirror_and_shift_together_are_the_shifted_mirror_image(pictures):
-    both, shift = RandomAffine("horizontal", 0.2, seed=1), RandomAffine(None, 0.2, seed=1)
+    both, shift = RandomAffine("horizontal", shift=0.2, seed=1), RandomAffine(None, shift=0.2, seed=1)
     turned, plain = RandomAffine("horizontal", seed=1), pictures.astype("float32")
     keys = keys_for(pictures)
     in_one = augmented(both, plain, keys=keys)
@@ -100,7 +92,7 @@ def test_mirror_and_shift_together_are_the_shifted_mirror_image(pictures):
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "bfloat16", "float32"])
 def test_the_dtype_is_kept_and_whole_numbers_are_rounded(pictures, dtype):
-    layer, keys = RandomAffine(shift=0.2), keys_for(pictures)
+    layer, keys = RandomAffine(None, shift=0.2), keys_for(pictures)
     exact = augmented(layer, pictures.astype("float32"), keys=keys)
     out = layer(ops.cast(pictures, dtype), training=True, keys=keys)
     assert keras.backend.standardize_dtype(out.dtype) == dtype
@@ -114,26 +106,35 @@ def test_the_dtype_is_kept_and_whole_numbers_are_rounded(pictures, dtype):
 def test_black_and_white_stay_within_the_range(pictures):
     for value in (0, 255):
         flat = np.full_like(pictures, value)
-        assert (augmented(RandomAffine("both", 0.5), flat) == value).all()
+        assert (augmented(RandomAffine("both", shift=0.5), flat) == value).all()
 
 
 def test_low_precision_keeps_places_exact():
     ramp = np.tile(np.arange(300, dtype="float32")[:, np.newaxis], (4, 6, 1, 1))
-    full, low = RandomAffine(shift=0.1), RandomAffine(shift=0.1, dtype="mixed_bfloat16")
+    full, low = RandomAffine(None, shift=0.1), RandomAffine(None, shift=0.1, dtype="mixed_bfloat16")
     assert np.array_equal(augmented(low, ramp, keys=keys_for(ramp)), augmented(full, ramp, keys=keys_for(ramp)))
 
 
 def test_the_configuration_rebuilds_the_layer():
-    layer = keras.saving.deserialize_keras_object(
-        keras.saving.serialize_keras_object(RandomAffine(flip="vertical", shift=0.3, seed=7, name="mine"))
-    )
-    assert (layer.flip, layer.shift, layer.seed, layer.name) == ("vertical", 0.3, 7, "mine")
+    given = {
+        "flip": "vertical",
+        "rotation": 12,
+        "zoom": [0.5, 2],
+        "shear": 0.2,
+        "shift": 0.3,
+        "fill": 40,
+        "interpolation": "nearest",
+        "seed": 7,
+        "name": "mine",
+    }
+    layer = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(RandomAffine(**given)))
+    assert {name: getattr(layer, name) for name in given} == {**given, "zoom": (0.5, 2)}
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_the_symbolic_output_is_what_comes(dtype):
     image = keras.Input((None, None, 3), dtype=dtype)
-    out = RandomAffine("horizontal", 0.1)(image)
+    out = RandomAffine("horizontal", shift=0.1)(image)
     assert out.shape == (None, None, None, 3)
     assert out.dtype == dtype
 
@@ -142,14 +143,73 @@ def test_the_symbolic_output_is_what_comes(dtype):
     ("given", "message"),
     [
         ({"flip": "sideways"}, r"`flip` must be None, \"horizontal\".*flip='sideways'"),
+        ({"rotation": 181}, r"`rotation` must lie in \[0, 180\]. Received: rotation=181"),
+        ({"rotation": -1}, "`rotation` must lie in"),
+        ({"rotation": (0, 10)}, "`rotation` must lie in"),
+        ({"zoom": 1}, r"`zoom` must lie in \[0, 1\). Received: zoom=1"),
+        ({"zoom": True}, "`zoom` must lie in"),
+        (
+            {"zoom": (1.2, 0.8)},
+            r"`zoom` must be a pair \(low, high\) with 0.1 <= low <= high <= 10. Rec.*zoom=\(1.2, 0.8\)",
+        ),
+        ({"zoom": [0.05, 1]}, "`zoom` must be a pair"),
+        ({"zoom": (1, 11)}, "`zoom` must be a pair"),
+        ({"zoom": (1, 2, 3)}, "`zoom` must be a pair"),
+        ({"zoom": ("1", 2)}, "`zoom` must be a pair"),
+        ({"shear": 1.1}, r"`shear` must lie in \[0, 1\]. Received: shear=1.1"),
+        ({"shear": None}, "`shear` must lie in"),
         ({"shift": 1.0}, r"`shift` must lie in \[0, 1\). Received: shift=1.0"),
         ({"shift": -0.1}, "`shift` must lie in"),
+        (
+            {"fill": "black"},
+            "`fill` must be one of reflect, nearest, or a grey level from 0 to 255. Received: 'black'",
+        ),
+        ({"fill": 256}, r"`fill` must lie in \[0, 255\]. Received: fill=256"),
+        ({"fill": None}, "`fill` must lie in"),
+        ({"interpolation": "cubic"}, r"`interpolation` must be \"bilinear\" or \"nearest\". Received: 'cubic'"),
         ({"seed": -1}, "`seed` must be"),
     ],
 )
 def test_arguments_out_of_range_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         RandomAffine(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"rotation": 180, "shear": 1, "fill": 255, "interpolation": "nearest"},
+        {"zoom": (0.1, 10), "fill": 0, "flip": None},
+        {"zoom": [1, 1], "shift": 0.99},
+    ],
+)
+def test_the_ends_of_the_ranges_are_accepted(pictures, given):
+    out = augmented(RandomAffine(**given), pictures.astype("float32"))
+    assert out.min() >= 0
+    assert out.max() <= 255.001
+
+
+def test_left_and_right_are_mirrored_by_default_and_nothing_else_is_done(pictures):
+    layer, keys = RandomAffine(), keys_for(pictures)
+    assert np.array_equal(
+        augmented(layer, pictures, keys=keys), augmented(RandomAffine("horizontal"), pictures, keys=keys)
+    )
+    assert layer.supports_jit
+
+
+@pytest.mark.parametrize("given", [{"rotation": 5}, {"zoom": 0.1}, {"zoom": (1, 2)}, {"shear": 0.1}, {"shift": 0.1}])
+def test_xla_is_left_out_where_tensorflow_resamples(given):
+    assert RandomAffine(**given).supports_jit == (keras.backend.backend() != "tensorflow")
+
+
+@pytest.mark.parametrize("given", [{"rotation": 30}, {"zoom": 0.3}, {"shear": 0.4}, {"shift": 0.2}])
+def test_what_one_change_draws_does_not_depend_on_the_others(given):
+    ramp = np.zeros((8, 30, 50, 2), "float32")
+    ramp[..., 0], ramp[..., 1] = np.mgrid[:30, :50]
+    keys = keys_for(ramp)
+    alone = augmented(RandomAffine(None, **given), ramp, keys=keys)
+    others = {"rotation": 1e-4, "zoom": 1e-6, "shear": 1e-6, "shift": 1e-6, **given}
+    assert np.abs(augmented(RandomAffine(None, **others), ramp, keys=keys) - alone).max() < 1e-2
 
 
 def test_a_single_picture_without_a_batch_is_refused(pictures):
@@ -159,7 +219,7 @@ def test_a_single_picture_without_a_batch_is_refused(pictures):
 
 def small_model(shift=0.2, **given):
     image = keras.Input((24, 20, 3), name="image")
-    x = RandomAffine("both", shift, name="augment")(image)
+    x = RandomAffine("both", shift=shift, name="augment")(image)
     x = keras.layers.Conv2D(4, 3, strides=2)(keras.layers.Rescaling(1 / 255)(x))
     model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), **given)
@@ -171,7 +231,7 @@ def test_fit_draws_anew_each_step_and_counts_no_weights(pictures):
     model.fit(pictures.astype("float32"), np.arange(12) % 3, batch_size=4, epochs=2, verbose=0)
     layer = model.get_layer("augment")
     drawn = ops.convert_to_numpy(layer.draws.state)[1]
-    assert drawn == 6 * 4  # steps by draws
+    assert drawn == 6  # steps
     assert layer.weights == []
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -103,9 +105,12 @@ def shuffled(split, batch_size: int, *, policy=None, seed: int = 0) -> tf.data.D
 
 
 def stream(
-    split, batch_size: int, *, policy=None, seed: int = 0, epoch: int = 0, one_hot: bool = False
+    split, batch_size: int, *, policy=None, mixing=None, seed: int = 0, epoch: int = 0, one_hot: bool = False
 ) -> tf.data.Dataset:
-    """Epoch after epoch without end, from the one given: what `fit` gets with `steps_per_epoch`."""
+    """Epoch after epoch without end, from the one given: what `fit` gets with `steps_per_epoch`.
+
+    `mixing` is called behind the policy, with images, labels and keys, and gives what `fit` gets.
+    """
 
     def plan():
         now = epoch
@@ -114,7 +119,7 @@ def stream(
                 yield now, part
             now += 1
 
-    return _batches(split, plan, batch_size, policy=policy, one_hot=one_hot)
+    return _batches(split, plan, batch_size, policy=policy, mixing=mixing, one_hot=one_hot)
 
 
 def _of_length(batches: tf.data.Dataset, count: int, batch_size: int) -> tf.data.Dataset:
@@ -122,27 +127,33 @@ def _of_length(batches: tf.data.Dataset, count: int, batch_size: int) -> tf.data
     return batches.apply(tf.data.experimental.assert_cardinality(steps(count, batch_size)))
 
 
-def _batches(split, plan, batch_size: int, *, policy=None, one_hot: bool = False) -> tf.data.Dataset:
-    """Pictures and labels along a plan of (epoch, rows)."""
+def _batches(split, plan, batch_size: int, *, policy=None, mixing=None, one_hot: bool = False) -> tf.data.Dataset:
+    """Pictures and labels along a plan of (epoch, rows), changed as they come."""
     checked_batch_size(batch_size)
     pixels, labels = split.pixels(), split.labels
     targets = np.eye(len(split.class_names), dtype=np.float32)[labels] if one_hot else labels
 
-    def generate():
-        for epoch, rows in plan():
-            yield pixels[rows], targets[rows], np.stack([np.full(len(rows), epoch), rows], 1).astype(np.int64)
+    def read(epoch, rows):
+        return pixels[rows], targets[rows], np.stack([np.full(len(rows), epoch), rows], 1).astype(np.int64)
 
-    signature = (
-        tf.TensorSpec((None, *split.geometry.shape), tf.uint8),
-        tf.TensorSpec((None, *targets.shape[1:]), tf.as_dtype(targets.dtype)),
-        tf.TensorSpec((None, 2), tf.int64),
-    )
-    batches = tf.data.Dataset.from_generator(generate, output_signature=signature)
-    if policy is None:
-        batches = batches.map(lambda images, labels, keys: (images, labels))
-    else:
-        batches = batches.map(lambda images, labels, keys: (policy(images, training=True, keys=keys), labels))
-    return batches.prefetch(2)
+    def change(images, labels, keys):
+        if policy is not None:
+            images = policy(images, training=True, keys=keys)
+        return (images, labels) if mixing is None else mixing(images, labels, keys)
+
+    if keras.backend.backend() == "tensorflow" or (policy is None and mixing is None):
+        return _generated(lambda: (read(*part) for part in plan()), read(0, np.arange(0))).map(change).prefetch(2)
+
+    def changed(epoch, rows) -> tuple[Any, ...]:  # layers of another backend cannot enter TensorFlow's graphs
+        return tuple(map(keras.ops.convert_to_numpy, change(*read(epoch, rows))))
+
+    return _generated(lambda: (changed(*part) for part in plan()), changed(0, [0])).prefetch(2)
+
+
+def _generated(generate, example: tuple[np.ndarray, ...]) -> tf.data.Dataset:
+    """What a generator gives, batches of any size of such arrays."""
+    signature = tuple(tf.TensorSpec((None, *array.shape[1:]), tf.as_dtype(array.dtype)) for array in example)
+    return tf.data.Dataset.from_generator(generate, output_signature=signature)
 
 
 @lru_cache(maxsize=8)

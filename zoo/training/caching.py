@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-import augment
 from zoo.data.collection import Data, Split
+from zoo.training import augmenting
 from zoo.training.phases import Phase
 from zoo.training.recipe import AUTO, Recipe
 from zoo.transfer.cutting import split_frozen
@@ -27,6 +27,7 @@ VIEWS_SHARE = 0.25  # of what the frozen part costs without a cache, that comput
 CHEAP = 5.0  # seconds that views may take in any case
 SMALLEST_SAVING = 2.0  # seconds; below, compiling another graph costs what is saved
 _BATCH = 64  # rows a step of evaluation
+NO_MIXING = "switched off: the frozen part's outputs of single pictures are kept; cache_features=False mixes"
 _PROBE = bytes(2**22)  # written and read back to time the disk
 
 
@@ -76,7 +77,7 @@ def plans(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     seconds: float | None = None,
 ) -> tuple[list[Plan], Recipe]:
-    """A plan for each phase, and the recipe with its `views` settled.
+    """A plan for each phase, and the recipe with its `views` and `mixing` settled.
 
     Args:
         model: The whole network; its layers are frozen as in each phase in turn.
@@ -103,7 +104,8 @@ def plans(
             recipe = _with_views(recipe, found[phase].views, _why_views(found[phase], phase))
     if recipe.views == AUTO:
         recipe = _with_views(recipe, 0, "each epoch is augmented anew: no frozen part is computed once")
-    return [found[phase] for phase in phases], recipe
+    plans = [found[phase] for phase in phases]
+    return plans, _with_mixing(recipe, plans, phases)
 
 
 def outputs(model: keras.Model, split: Split) -> np.ndarray | None:
@@ -143,7 +145,7 @@ def _plan(model, data, recipe, phase, forced, seconds) -> Plan:
     store = Store()
     freeze(model, phase.freeze)
     trunk, _ = split_frozen(model)
-    policy = augment.policy(recipe.augment, recipe.image_size, recipe.seed)
+    policy = augmenting.policy(recipe)
     train = Pass(trunk, data.train, store, policy=policy)
     dev = Pass(trunk, data.dev, store, like=train) if len(data.dev) else None
     cost = train.seconds_per_picture()
@@ -238,3 +240,15 @@ def _why_views(plan: Plan, phase: Phase) -> str:
 def _with_views(recipe: Recipe, views: int, why: str) -> Recipe:
     recipe = recipe.with_fields({"views": views})
     return replace(recipe, reasons={**recipe.reasons, "views": why})
+
+
+def _with_mixing(recipe: Recipe, plans: Sequence[Plan], phases: Sequence[Phase]) -> Recipe:
+    """Mixing is off where outputs of single pictures are kept; in all phases, or in those that the reason names."""
+    kept = [phase for phase, plan in zip(phases, plans, strict=True) if plan.cached]
+    if recipe.mixing == "none" or not kept:
+        return recipe
+    if len(kept) == len(phases):
+        return replace(recipe, mixing="none", reasons={**recipe.reasons, "mixing": NO_MIXING})
+    epochs = ", ".join(f"{phase.first + 1} to {phase.last}" for phase in kept)
+    why = f"off in the epochs {epochs}, where the frozen part's outputs are kept"
+    return replace(recipe, reasons={**recipe.reasons, "mixing": why})

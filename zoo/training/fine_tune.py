@@ -126,7 +126,11 @@ def _earlier_run(folder: Path, model, recipe: Recipe, data: Data, resume: bool) 
             "Choose another directory, or take it with zoo.load_run."
         )
     earlier = Recipe.load(folder / run_folder.RECIPE)
-    if earlier != (replace(recipe, views=earlier.views) if recipe.views == AUTO else recipe):
+    if recipe.views == AUTO:
+        recipe = replace(recipe, views=earlier.views)
+    if earlier.reasons.get("mixing") == caching.NO_MIXING:
+        recipe = replace(recipe, mixing=earlier.mixing)
+    if earlier != recipe:
         raise ValueError(f"{name} holds a run of another recipe. Choose another directory.")
     return load_run(folder, data)
 

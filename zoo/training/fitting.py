@@ -7,14 +7,13 @@ from typing import Any
 
 import keras
 
-import augment
 from callbacks import CosineDecay, EarlyStopping, FrozenGuard, TimeBudget
 from zoo.data import pipeline
 from zoo.data.collection import Data
 from zoo.data.order import steps
 from zoo.models.outputs import gives_logits
 from zoo.progress import interactive
-from zoo.training import hardware
+from zoo.training import augmenting, hardware
 from zoo.training.caching import Plan
 from zoo.training.phases import Phase
 from zoo.training.recipe import Recipe
@@ -83,7 +82,6 @@ def fit(
                 **training,
                 initial_epoch=phase.first,
                 epochs=phase.last,
-                class_weight=_class_weights(data) if recipe.class_weights == "balanced" else None,
                 callbacks=[*watchers, *callbacks],
                 shuffle=False,  # both kinds of batches come shuffled
                 verbose=1 if interactive() else 0,  # pyright: ignore[reportArgumentType]
@@ -108,6 +106,7 @@ def fit(
 
 def _materials(model, data, recipe, phase, plan) -> tuple[keras.Model, dict[str, Any]]:
     """What is fitted in a phase, and on which batches: the tail on features, or the whole network on pictures."""
+    weights = _class_weights(data) if recipe.class_weights == "balanced" else None
     try:
         features = plan.features()
     except OSError as error:
@@ -124,12 +123,20 @@ def _materials(model, data, recipe, phase, plan) -> tuple[keras.Model, dict[str,
             "steps_per_epoch": steps(len(train), recipe.batch_size),
             "validation_data": dev.in_order(rows, one_hot=True) if dev else None,
             "validation_steps": steps(len(dev), rows) if dev else None,  # else Keras reads all of it twice
+            "class_weight": weights,
         }
-    policy = augment.policy(recipe.augment, recipe.image_size, recipe.seed)
+    mixing = augmenting.mixing(recipe, len(data.class_names), weights)
     return model, {
         "x": pipeline.stream(
-            data.train, recipe.batch_size, policy=policy, seed=recipe.seed, epoch=phase.first, one_hot=True
+            data.train,
+            recipe.batch_size,
+            policy=augmenting.policy(recipe),
+            mixing=mixing,
+            seed=recipe.seed,
+            epoch=phase.first,
+            one_hot=True,
         ),
+        "class_weight": None if mixing else weights,
         "steps_per_epoch": steps(len(data.train), recipe.batch_size),
         "validation_data": pipeline.in_order(data.dev, _DEV_BATCH, one_hot=True) if len(data.dev) else None,
     }

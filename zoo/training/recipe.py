@@ -13,10 +13,12 @@ import augment
 from zoo.models.catalog import CATALOG
 
 AUTO = "auto"
+MIXING = ("none", "mixup", "cutmix")
 OPTIMIZERS = ("adamw", "adam", "sgd", "momentum", "rmsprop", "adagrad")
 AMOUNTS = ("none", "small", "medium", "large")
 CHOICES = {
     "augment": augment.POLICIES,
+    "mixing": MIXING,
     "optimizer": OPTIMIZERS,
     "schedule": ("cosine", "constant"),
     "class_weights": ("none", "balanced"),
@@ -51,6 +53,8 @@ class Recipe:
         freeze: Amount that is held still: "none", "small", "medium" or "large"; or several, each smaller than the one
             before, for phases of equal length (gradual unfreezing, Howard and Ruder 2018).
         augment: Name of an augmentation policy.
+        mixing: "mixup" or "cutmix" mixes the pictures of a batch and their labels; "none". Off while the outputs of
+            the frozen part are kept.
         views: Augmented versions of each picture that are kept where the frozen part is computed once; epoch e trains
             on version e modulo `views`. 0 for none: each epoch is augmented anew.
         optimizer: One of `OPTIMIZERS`.
@@ -79,6 +83,7 @@ class Recipe:
     image_size: tuple[int, int] | int | str = AUTO
     freeze: str | tuple[str, ...] = AUTO
     augment: str = AUTO
+    mixing: str = AUTO
     views: int | str = AUTO
     optimizer: str = AUTO
     learning_rate: float | str = AUTO
@@ -230,6 +235,7 @@ TABLE = tuple(Rule(*row) for row in (
     ("freeze", lambda f, r: f.per_class < 1000, "medium", "{per_class:.0f} training pictures a class, 200 to 1,000"),
     ("freeze", _always, "small", "{per_class:.0f} training pictures a class, 1,000 or more"),
     ("augment", _always, "none", "off unless it is asked for"),
+    ("mixing", _always, "none", "off unless it is asked for"),
     ("views", lambda f, r: r.augment == "none", 0, "nothing is augmented"),
     ("views", lambda f, r: r.freeze == "none" and _scratch(f, r), 0, "nothing is frozen, so no view is kept"),
     ("optimizer", _always, "adamw", "does well untuned (Loshchilov and Hutter 2019)"),

@@ -35,12 +35,19 @@ def described(policy: keras.layers.Layer, shape: tuple[int, ...], dtype: str) ->
             f"Policy {policy.name!r} cannot be repeated: for the same `keys` it gave two results. {_WAY_OUT}"
         )
     try:
-        config = json.dumps({**policy.get_config(), "name": None}, sort_keys=True)
+        config = json.dumps(_nameless(policy.get_config()), sort_keys=True)
     except (TypeError, ValueError, NotImplementedError):
         raise ValueError(
             f"Policy {policy.name!r} cannot be told from others: its `get_config` is no plain data. {_WAY_OUT}"
         ) from None
     return [config, digest(one)], one.shape[1:]
+
+
+def _nameless(config):
+    """A configuration without the names of layers, which depend on how many there were before."""
+    if isinstance(config, dict):
+        return {key: _nameless(value) for key, value in config.items() if key != "name"}
+    return [_nameless(value) for value in config] if isinstance(config, (list, tuple)) else config
 
 
 def fingerprint(trunk: keras.Model) -> str:
