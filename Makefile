@@ -21,10 +21,11 @@ test: $(INSTALLED)  ## the short tests
 test-slow: $(INSTALLED)  ## the slow ones; MARKS='slow and not long' without those that are many alike
 	$(BIN)/python -m pytest -q -m '$(or $(MARKS),slow)'
 
-JAX_TESTS := tests/augment tests/callbacks $(patsubst %,tests/zoo/test_%.py,fusing frozen_training rates anchor)
+JAX_AUGMENT := $(patsubst %,tests/augment/test_%.py,every_layer draws resampling mixing colour noise blur erase)
+JAX_TESTS := $(if $(LONG),tests/augment,$(JAX_AUGMENT)) tests/callbacks $(patsubst %,tests/zoo/test_%.py,fusing frozen_training rates anchor)
 
 # XLA compiles for minutes what runs in seconds: little is optimised, and what is compiled is kept for the next time.
-test-jax: $(JAX)/.installed  ## what needs no TensorFlow, in an environment without it; LONG=1 for every row
+test-jax: $(JAX)/.installed  ## what needs no TensorFlow, in an environment without it; LONG=1 for all of it
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 JAX_COMPILATION_CACHE_DIR=$(abspath $(JAX))/compiled \
 	JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES=0 \
 	$(JAX)/bin/python -m pytest -q $(if $(LONG),-m 'slow or not slow') tests/zoo/test_every_model.py $(JAX_TESTS)

@@ -3,7 +3,7 @@
     ZOO_DATA=FOLDER python benchmarks/augment_accuracy.py [--quick] [CASE ...]
 
 Cases:
-  flowers      resnet20 from scratch at 64 px, 20 epochs, bfloat16, FOLDER/flowers (4,317 pictures, half of them dev).
+  flowers      resnet20 from scratch at 64 px, 14 epochs, bfloat16, FOLDER/flowers (4,317 pictures, half of them dev).
                Early stopping is off, so that all policies train equally long
   hymenoptera  MobileNetV2 with ImageNet weights (in Keras' cache), all but the head frozen, up to 20 epochs and stopped
                early, FOLDER/hymenoptera (244 pictures to train on, 153 dev). As `fine_tune` does it by itself, kept
@@ -42,7 +42,7 @@ CASES = {
         "image_size": 64,
         "split": (0.5, 0.5),
         "weights": None,
-        "epochs": 20,
+        "epochs": 14,
         "batch_size": 64,
         "precision": "mixed_bfloat16",
     },

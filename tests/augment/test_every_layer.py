@@ -93,7 +93,7 @@ def test_the_dtype_is_kept_and_pixels_stay_within_the_range(name, dtype, picture
     out = layer(ops.cast(pictures, dtype), training=True, keys=keys)
     assert keras.backend.standardize_dtype(out.dtype) == dtype
     assert array(out).min() >= 0
-    assert array(out).max() <= 255
+    assert array(out).max() <= 255 + 1e-4  # a mean of white pixels, rounded
     exact = changed(layer, pictures.astype("float32"))
     assert np.abs(array(out) - exact).max() <= {"uint8": 0.501, "float16": 0.2, "float32": 0}[dtype]
 
