@@ -179,3 +179,12 @@ def test_what_cannot_be_shown_is_said_in_a_line(words, message, command, tmp_pat
     assert message in err
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_meant_in_a_model_that_is_handed_over_is_said(data, tmp_path, capsys):
+    layers = keras.layers
+    steps = [keras.Input((8, 8, 3)), layers.Rescaling(1 / 255), augment.RandomAffine(shift=0.1), layers.Flatten()]
+    zoo.fine_tune(keras.Sequential([*steps, layers.Dense(3)]), data, epochs=1, directory=tmp_path / "run")
+    assert "RandomAffine comes behind Rescaling in the model and expects pixels 0..255: put it before." in (
+        capsys.readouterr().out
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 
+import augment
 from zoo.data.collection import Data
 from zoo.files import make_folder, shown
 from zoo.training import caching, fitting, hardware, preparing
@@ -85,6 +86,8 @@ def fine_tune(
     keras.utils.set_random_seed(recipe.seed)
     own = isinstance(model, keras.Model)
     network = preparing.checked(model, data) if own else preparing.created(recipe, data)
+    for finding in augment.lint(network) if own else ():
+        print(finding)
     parts = phases(recipe)
     for phase in parts:
         freeze(network, phase.freeze)  # refuses what it cannot place before anything is written
