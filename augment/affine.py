@@ -4,8 +4,9 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 
-from augment.augmentation import Augmentation, checked_range, checked_share, chosen
+from augment.augmentation import Augmentation, checked_range, checked_share, chosen, plain
 
 ops: Any = keras.ops  # what it returns is declared as None in places
 
@@ -62,34 +63,28 @@ class RandomAffine(Augmentation):
         zoom: float | tuple[float, float] = 0.0,
         shear=0.0,
         shift=0.0,
-        fill="reflect",
+        fill: str | float = "reflect",
         interpolation="bilinear",
         seed=0,
         **kwargs,
     ):
         super().__init__(seed, **kwargs)
-        if flip not in FLIPS:
+        if not isinstance(flip, (str, type(None))) or flip not in FLIPS:
             raise ValueError(f'`flip` must be None, "horizontal", "vertical" or "both". Received: flip={flip!r}')
-        checked_share(rotation, "rotation", most=180)
-        if isinstance(zoom, (tuple, list)):
-            checked_range(zoom, "zoom", 0.1, 10)
-        else:
-            checked_share(zoom, "zoom", below=True)
-        checked_share(shear, "shear")
-        checked_share(shift, "shift", below=True)
-        if isinstance(fill, str) and fill not in FILLS:
+        fill = plain(fill)
+        level = isinstance(fill, (int, float)) and not isinstance(fill, bool) and 0 <= fill <= 255
+        if not level and not (isinstance(fill, str) and fill in FILLS):
             raise ValueError(
                 f"`fill` must be one of {', '.join(FILLS)}, or a grey level from 0 to 255. Received: {fill!r}"
             )
-        if not isinstance(fill, str):
-            checked_share(fill, "fill", most=255)
         if interpolation not in ("bilinear", "nearest"):
             raise ValueError(f'`interpolation` must be "bilinear" or "nearest". Received: {interpolation!r}')
         self.flip = flip
-        self.rotation = rotation
-        self.zoom = tuple(zoom) if isinstance(zoom, list) else zoom
-        self.shear = shear
-        self.shift = shift
+        self.rotation = checked_share(rotation, "rotation", most=180)
+        pair = isinstance(zoom, (tuple, list, np.ndarray))
+        self.zoom = checked_range(zoom, "zoom", 0.1, 10) if pair else checked_share(zoom, "zoom", below=True)
+        self.shear = checked_share(shear, "shear")
+        self.shift = checked_share(shift, "shift", below=True)
         self.fill = fill
         self.interpolation = interpolation
         self._moves = bool(rotation or zoom or shear or shift)
@@ -160,7 +155,7 @@ def matrix(size, *, rotation, flip_x=1.0, flip_y=1.0, zoom=1.0, shear_x=0.0, she
     return ops.reshape(ops.concatenate(rows, axis=1), (-1, 8))
 
 
-def resampled(images, places, *, fill="reflect", interpolation="bilinear"):
+def resampled(images, places, *, fill: str | float = "reflect", interpolation="bilinear"):
     """Float32 images (n, h, w, c), each pixel taken from where `matrix` says."""
     constant = not isinstance(fill, str)
     return ops.image.affine_transform(

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 
 from augment.draws import Draws
 
@@ -23,8 +24,8 @@ class Augmentation(keras.layers.Layer):
     def __init__(self, seed=0, **kwargs):
         # sums and places must stay float32 whatever the precision: bfloat16 cannot count to 257
         super().__init__(autocast=False, **kwargs)
-        self.seed = seed
-        self.draws = Draws(seed, operation=self.operation)
+        self.seed = plain(seed)
+        self.draws = Draws(self.seed, operation=self.operation)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def augmented(self, images, keys):
@@ -62,12 +63,18 @@ def chosen(which, one, other):
     return ops.reshape(ops.where(ops.reshape(which, (-1, 1)), *flat), ops.shape(other))
 
 
+def plain(value):
+    """A number of numpy as one of Python, which configurations can hold; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def checked_share(value, name, most=1.0, below=False):
     """A number from 0 to `most`, or just below it.
 
     Raises:
         ValueError: If it is none.
     """
+    value = plain(value)
     fits = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= most
     if not fits or (below and value == most):
         raise ValueError(f"`{name}` must lie in [0, {most:g}{')' if below else ']'}. Received: {name}={value!r}")
@@ -80,7 +87,7 @@ def checked_range(value, name, least, most):
     Raises:
         ValueError: If it is none.
     """
-    pair = tuple(value) if isinstance(value, (tuple, list)) else ()
+    pair = tuple(map(plain, value)) if isinstance(value, (tuple, list, np.ndarray)) and np.ndim(value) == 1 else ()
     numbers = [x for x in pair if isinstance(x, (int, float)) and not isinstance(x, bool)]
     if len(pair) != 2 or len(numbers) != 2 or not least <= pair[0] <= pair[1] <= most:
         raise ValueError(

@@ -35,12 +35,14 @@ DEPTH = 4  # of functions that call functions, the mapping's own being the first
 class Stage(NamedTuple):
     """One transformation of a dataset: its class, the chains of layers that its functions apply, what it yields.
 
-    The order within a chain is known, that of the chains of one stage is not.
+    The order within a chain is known, that of the chains of one stage is not. `training` says whether `training=True`
+    stands in a function, without which our layers are off.
     """
 
     name: str
     chains: list[list]
     spec: Any
+    training: bool
 
 
 def is_pipeline(dataset) -> bool:
@@ -56,16 +58,24 @@ def paths(dataset) -> list[list[Stage]]:
         functions = [wrapper._func for wrapper in dataset._functions()]
     except Exception:  # these are no public names, and any release may change them
         inputs, functions = [], []
-    chains = [chain for function in functions for chain in referred(function)]
-    stage = Stage(type(dataset).__name__.lstrip("_"), chains, dataset.element_spec)
+    found = [_referred(function) for function in functions]
+    chains = [chain for chains, _ in found for chain in chains]
+    training = any(training for _, training in found)
+    stage = Stage(type(dataset).__name__.lstrip("_"), chains, dataset.element_spec, training)
     before = [path for upstream in inputs for path in paths(upstream)][:PATHS] or [[]]
     return [[*path, stage] for path in before]
 
 
-def referred(function, depth: int = DEPTH) -> list[list]:
+def referred(function) -> list[list]:
     """Chains of layers, and functions `preprocess_input`, that a function of a mapping refers to, each once."""
+    return _referred(function)[0]
+
+
+def _referred(function) -> tuple[list[list], bool]:
+    """`referred`, and whether `training=True` stands in one of the functions."""
     found = {}  # id -> chain
     seen = {}  # id -> the value itself, so that no other gets its id
+    training = []
 
     def visit(value, depth):
         if id(value) in seen:
@@ -79,16 +89,19 @@ def referred(function, depth: int = DEPTH) -> list[list]:
         elif is_preprocessing(value):
             found[id(value)] = [value]
         elif isinstance(value, functools.partial):
+            training.append(value.keywords.get("training") is True)
             for part in (value.func, *value.args, *value.keywords.values()):
                 visit(part, depth)
         elif isinstance(value, types.MethodType):
             if isinstance(value.__self__, (*AUGMENTING, *NORMALISING)):
                 visit(value.__self__, depth)
             elif depth and not _is_library(value.__func__):
+                training.append(_says_training(value.__func__.__code__))
                 for part in _loaded(value.__func__, value.__self__):
                     visit(part, depth - 1)
         elif isinstance(value, types.FunctionType):
             if depth and not _is_library(value):
+                training.append(_says_training(value.__code__))
                 for part in _loaded(value):
                     visit(part, depth - 1)
         elif isinstance(value, (list, tuple)):
@@ -102,8 +115,8 @@ def referred(function, depth: int = DEPTH) -> list[list]:
             if isinstance(call, types.FunctionType):
                 visit(types.MethodType(call, value), depth)
 
-    visit(function, depth)
-    return list(found.values())
+    visit(function, DEPTH)
+    return list(found.values()), any(training)
 
 
 def layers_of(layer) -> Iterator[keras.layers.Layer]:
@@ -184,6 +197,14 @@ def _with_rank(part):
     except (AttributeError, TypeError, ValueError):  # no tensor, or of unknown rank
         return None
     return part
+
+
+def _says_training(code) -> bool:
+    """Whether a call names `training`, and True stands anywhere beside it."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    named = any(isinstance(constant, tuple) and "training" in constant for constant in code.co_consts)
+    stands = any(constant is True for constant in code.co_consts)
+    return (named and stands) or any(map(_says_training, inner))
 
 
 def _is_library(function) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from augment.augmentation import Augmentation, checked_range
+from augment.augmentation import Augmentation, checked_range, plain
 from augment.separable import applied, triangle
 
 ops: Any = keras.ops  # what it returns is declared as None in places
@@ -47,12 +47,13 @@ class RandomCrop(Augmentation):
 
     def __init__(self, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), seed=0, **kwargs):
         super().__init__(seed, **kwargs)
-        sides = (size, size) if isinstance(size, int) else size if isinstance(size, (tuple, list)) else ()
+        size = tuple(map(plain, size)) if isinstance(size, (tuple, list)) else plain(size)
+        sides = size if isinstance(size, tuple) else (size, size)
         if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
             raise ValueError(
                 f"`size` must be a side or (height, width), in whole pixels above 0. Received: size={size!r}"
             )
-        self.size = tuple(size) if isinstance(size, list) else size
+        self.size = size
         self.scale = checked_range(scale, "scale", 0.01, 1)
         self.ratio = checked_range(ratio, "ratio", 0.1, 10)
         self._sides = tuple(sides)

@@ -24,7 +24,7 @@ class Draws(keras.random.SeedGenerator):
     Where keys are absent, a running counter serves as the epoch and the row in the batch as the picture. The counter
     is the state of a `SeedGenerator`, because Keras carries that through `fit` on every backend once a `Draws` is an
     attribute of a layer, and counts it among no weights; it is not saved. In a `tf.data` pipeline pass keys: parallel
-    calls would take the counter's values in any order.
+    calls would take the counter's values in any order. So do in a `jax.jit` of your own, which would draw once for all.
 
     Args:
         seed: Whole number of at least 0, of any length.

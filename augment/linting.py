@@ -19,7 +19,20 @@ from augment.contents import (
     line,
     paths,
 )
-from augment.policies import Policy
+from augment.mixing import Mixing
+from augment.policies import Policy, settings
+
+PLACES = {
+    "RandomAffine",
+    "RandomCrop",
+    *(f"Random{change}" for change in ("Flip", "Rotation", "Zoom", "Translation", "Shear", "Perspective")),
+}
+COLOURS = {
+    "ColorJitter",
+    "RandomColorJitter",
+    "RandomColorDegeneration",
+    *(f"Random{change}" for change in ("Brightness", "Contrast", "Hue", "Saturation", "Grayscale")),
+}
 
 
 def lint(model=None, dataset=None) -> list[str]:
@@ -74,19 +87,21 @@ def lint(model=None, dataset=None) -> list[str]:
             spec = getattr(dataset, "element_spec", None) or batch()
             mapped = [step for way in ways for stage in way for chain in stage.chains for step in chain]
             findings += _meeting(steps, mapped, channels, spec, batch) + _labels_and_loss(model, spec)
-            findings += _in_both(mapped, inner)
+            findings += twice(mapped, inner)
     return list(dict.fromkeys(findings))
 
 
 def _cached(way):
     """Augmentation before a `.cache()`."""
     caches = [i for i, stage in enumerate(way) if stage.name == "CacheDataset"]
-    early = [step for stage in way[: max(caches, default=0)] for chain in stage.chains for step in chain]
+    early = [
+        (step, stage.training) for stage in way[: max(caches, default=0)] for chain in stage.chains for step in chain
+    ]
     return [
         f"{_name(step)} augments before .cache(), so that every epoch replays the pictures of the first: "
         "put the .cache() before that mapping."
-        for step in early
-        if isinstance(step, AUGMENTING)
+        for step, training in early
+        if isinstance(step, AUGMENTING) and (training or not isinstance(step, (*OURS, Mixing)))
     ]
 
 
@@ -119,7 +134,7 @@ def _out_of_range(stages, channels, where):
                 if _normalises(step):
                     now = _applied(step, now)
                     normalisers.append(step)
-                elif isinstance(step, OURS) and now is not None and not _look_like_pixels(now):
+                elif isinstance(step, OURS) and now is not None and not _reach_white(now):
                     findings.append(
                         f"{_name(step)} comes behind {_names(normalisers)} in the {where} and expects pixels 0..255: "
                         "put it before."
@@ -192,31 +207,48 @@ def _labels_and_loss(model, spec):
 
 def _alike(steps, where):
     """Two layers of one class and one seed."""
-    drawn, findings = set(), []
+    drawn, findings = {}, []
     for step in {id(step): step for step in steps if isinstance(step, OURS)}.values():
         for layer in _unfolded(step):
-            key = type(layer), layer.seed
-            if key in drawn:
+            before = drawn.setdefault((type(layer), layer.seed), [])
+            if any(_drawn(layer) & other or not _drawn(layer) for other in before):
                 findings.append(
                     f"Two {_name(layer)} layers in the {where} share the seed {layer.seed} and draw alike: "
                     "give each a seed of its own."
                 )
-            drawn.add(key)
+            before.append(_drawn(layer))
     return findings
 
 
-def _in_both(mapped, inner):
-    """Augmentation of pictures in the dataset and in the model; mixing is another thing."""
+def twice(mapped, inner) -> list[str]:
+    """Augmentation of one kind in the dataset and in the model; what mixes pictures is another thing.
+
+    Args:
+        mapped: The layers of the dataset's mappings, or the policy that will be there.
+        inner: The layers of the model.
+    """
     first, second = (
         [step for step in steps if isinstance(step, AUGMENTING) and not isinstance(step, MIXING)]
         for steps in (mapped, inner)
     )
-    if not first or not second:
+    if not {kind for step in first for kind in _kinds(step)} & {kind for step in second for kind in _kinds(step)}:
         return []
     return [
         f"Pictures are augmented twice, by {_names(first)} in the dataset and by {_names(second)} in the model: "
         "keep one of the two."
     ]
+
+
+def _kinds(step):
+    """What an augmentation changes: a division of work, places in the dataset and colours in the model, is no fault."""
+    names = {type(layer).__name__ for layer in _unfolded(step)}
+    return {"places" if name in PLACES else "colours" if name in COLOURS else name for name in names}
+
+
+def _drawn(layer):
+    """The changes that a layer draws for; empty where there is only one."""
+    given = {name for name, _ in settings(layer)}
+    return given - {"seed", "fill", "interpolation", "probability"}
 
 
 def _unfolded(step):
@@ -248,8 +280,13 @@ def _apart(pixels):
     return None if pixels is None else float(np.abs(pixels[1] - pixels[0]).max())
 
 
+def _reach_white(pixels: Any):
+    return pixels.min() >= -0.5 and pixels.max() > 1.5
+
+
 def _look_like_pixels(images):
-    return images.min() >= -0.5 and images.max() > 1.5
+    """Whether values may be grey levels: none far below 0, nor all within 0..1, but for whole ones, as at night."""
+    return _reach_white(images) or (images.min() >= 0 and not (images % 1).any())
 
 
 def _channels(images):

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from augment.augmentation import as_before, checked_share
+from augment.augmentation import as_before, checked_share, plain
 from augment.draws import Draws
 
 ops: Any = keras.ops  # what it returns is declared as None in places
@@ -24,12 +24,13 @@ class Mixing(keras.layers.Layer):
 
     def __init__(self, alpha, probability, seed, **kwargs):
         super().__init__(autocast=False, **kwargs)
+        alpha = plain(alpha)
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha <= 100:
             raise ValueError(f"`alpha` must lie in (0, 100]. Received: alpha={alpha!r}")
         self.alpha = alpha
         self.probability = checked_share(probability, "probability")
-        self.seed = seed
-        self.draws = Draws(seed, operation=self.operation)
+        self.seed = plain(seed)
+        self.draws = Draws(self.seed, operation=self.operation)
         self._quantiles = _beta_quantiles(alpha)
 
     def mixed(self, images, labels, keys):
@@ -63,6 +64,11 @@ class Mixing(keras.layers.Layer):
     def _checked(self, images: Any, labels: Any) -> tuple[Any, Any]:
         """Images and labels that fit each other, also where they came as a pair."""
         name = type(self).__name__
+        if labels is None and isinstance(images, (tuple, list)) and len(images) != 2:
+            raise ValueError(
+                f"{name} mixes pairs of images and labels. Received: {len(images)} elements; weigh pictures behind it, "
+                "as augment.SoftLabels(...).weighed does."
+            )
         pair = labels is None and isinstance(images, (tuple, list)) and len(images) == 2
         images, labels = images if pair else (images, labels)
         if labels is None or not hasattr(images, "shape") or len(images.shape) != 4:

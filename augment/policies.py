@@ -6,14 +6,18 @@ from typing import Any
 import keras
 
 from augment.affine import RandomAffine
-from augment.augmentation import Augmentation, as_before
+from augment.augmentation import Augmentation, as_before, plain
 from augment.blur import RandomBlur
 from augment.colour import ColorJitter
+from augment.crop import RandomCrop
 from augment.erase import RandomErase
+from augment.mixing import CutMix, MixUp
+from augment.noise import RandomNoise
 from augment.trivial import TrivialAugment
 
 ops: Any = keras.ops  # what it returns is declared as None in places
 
+KNOWN = (RandomAffine, RandomBlur, RandomCrop, ColorJitter, RandomErase, RandomNoise, TrivialAugment, MixUp, CutMix)
 COMMON_SIDE = 224  # pixels, for which blurs are given; smaller pictures are blurred less
 # fmt: off
 LAYERS = {
@@ -51,6 +55,7 @@ def _sides(image_size) -> tuple:
         ValueError: If it is neither a positive whole number nor two of them.
     """
     sides = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    sides = tuple(map(plain, sides))
     whole = [side for side in sides if isinstance(side, int) and not isinstance(side, bool) and side > 0]
     if len(sides) != 2 or len(whole) != 2:
         raise ValueError(f"`image_size` must be a positive whole number or (height, width). Received: {image_size!r}")
@@ -62,7 +67,8 @@ class Policy(keras.layers.Layer):
     """Several augmentation layers one after another, as one layer.
 
     The pictures are float32 from the first layer to the last and are rounded once. `print(policy)` shows what is in it.
-    Two layers of one kind need seeds of their own, or they draw alike.
+    Two layers of one kind need seeds of their own, or they draw alike. A saved model that holds layers of this package
+    is read after `from augment import Policy`, which makes all of them known to Keras.
 
     Args:
         layers: Layers of this package that change pictures, in order; an empty list changes nothing.
@@ -81,6 +87,8 @@ class Policy(keras.layers.Layer):
 
     def __init__(self, layers, **kwargs):
         super().__init__(autocast=False, **kwargs)
+        if not isinstance(layers, (list, tuple)):
+            raise TypeError(f"`layers` must be a list of augmentation layers. Received: {layers!r}")
         for layer in layers:
             if not isinstance(layer, (Augmentation, Policy)):
                 raise TypeError(
@@ -126,7 +134,7 @@ class Policy(keras.layers.Layer):
         return cls(**{**config, "layers": layers})
 
     def __str__(self):
-        rows = [(type(layer).__name__, name, value) for layer in self.layers for name, value in _settings(layer)]
+        rows = [(type(layer).__name__, name, value) for layer in self.layers for name, value in settings(layer)]
         lines = [f"policy {self.name}" + ("" if rows else ": nothing is changed")]
         last = None
         for layer, name, value in rows:
@@ -135,7 +143,7 @@ class Policy(keras.layers.Layer):
         return "\n".join(lines)
 
 
-def _settings(layer):
+def settings(layer):
     """The arguments of a layer that are not zero or absent, as (name, text)."""
     for name in inspect.signature(type(layer).__init__).parameters:
         value = getattr(layer, name, None)

@@ -7,6 +7,9 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from augment.augmentation import Augmentation
+from augment.policies import Policy
+
 DRAWS = 8
 
 
@@ -24,18 +27,26 @@ def preview(policy: keras.layers.Layer, images, numbers: Sequence[int] | None = 
         A matplotlib figure; `figure.savefig("preview.png")` writes it.
 
     Raises:
-        ValueError: If there is no picture, one has another rank, or `numbers` are not as many.
+        TypeError: If `policy` is none.
+        ValueError: If there is no picture, one has another rank or range, or `numbers` are not as many.
 
     Example:
         augment.preview(augment.policy("medium"), data.train.pixels()[:6])
     """
-    pictures = [np.asarray(image) for image in images]
+    if not isinstance(policy, (Augmentation, Policy)):
+        raise TypeError(f"`policy` must be a layer of this package, as augment.policy gives. Received: {policy!r}")
+    pictures = [np.asarray(image) for image in images] if hasattr(images, "__len__") else []
     numbers = list(range(len(pictures)) if numbers is None else numbers)
     if not pictures or any(picture.ndim != 3 for picture in pictures):
         raise ValueError(
             "`images` must hold at least one picture (height, width, channels). "
             f"Received: {[picture.shape for picture in pictures]}"
         )
+    for picture in pictures:
+        if picture.dtype.kind == "f" and 0 < picture.max() <= 1 and (picture % 1).any():
+            raise ValueError(
+                f"`images` must hold pixels 0..255. Received: values up to {picture.max():.3g}; multiply them by 255"
+            )
     if len(numbers) != len(pictures):
         raise ValueError(
             f"`numbers` must be one a picture. Received: {len(numbers)} numbers for {len(pictures)} pictures"
@@ -56,4 +67,5 @@ def preview(policy: keras.layers.Layer, images, numbers: Sequence[int] | None = 
 def _show(axis, picture):
     axis.axis("off")
     shown = np.clip(np.round(picture.astype("float32")), 0, 255).astype("uint8")
-    axis.imshow(shown[..., 0] if shown.shape[-1] in (1, 2) else shown[..., :4], cmap="grey", vmin=0, vmax=255)
+    channels = {1: 0, 2: 0, 4: slice(4)}.get(shown.shape[-1], slice(3))
+    axis.imshow(shown[..., channels], cmap="grey", vmin=0, vmax=255)

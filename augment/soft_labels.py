@@ -113,7 +113,8 @@ def _weights(given, classes):
     """A weight for each class, float32 (classes,)."""
     if given is None:
         return np.ones(classes, np.float32)
-    pairs = dict(given) if isinstance(given, Mapping) else dict(enumerate(given))
+    listed = given if isinstance(given, (list, tuple, np.ndarray)) else ()
+    pairs = dict(given) if isinstance(given, Mapping) else dict(enumerate(listed))
     numbers = all(isinstance(x, (int, float, np.number)) and 0 < x < np.inf for x in pairs.values())
     complete = isinstance(given, Mapping) or len(pairs) == classes
     if not numbers or not complete or not set(pairs) <= set(range(classes)):

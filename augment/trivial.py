@@ -9,11 +9,12 @@ import numpy as np
 
 from augment.affine import matrix, resampled
 from augment.augmentation import Augmentation
+from augment.colour import LUMA
 
 ops: Any = keras.ops  # what it returns is declared as None in places
 
 BINS = 31  # of magnitudes
-GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow weighs red, green and blue
+GREY = LUMA.astype(np.float32)
 LEVELS = np.arange(256, dtype=np.int32)
 
 

@@ -35,6 +35,7 @@ from zoo.training import fitting  # noqa: E402
 
 RECORD = Path(__file__).with_suffix(".json")
 SEEDS = (0, 1, 2)
+PATIENCE = fitting.PATIENCE
 POLICIES = ("none", "light", "medium", "heavy")
 CASES = {
     "flowers": {
@@ -82,8 +83,7 @@ def measure(case, policy, seed, photos, quick):
     fields = {**CASES[case], **({"epochs": 2} if quick else {})}
     given = {name: fields.pop(name) for name in ("image_size", "split") if name in fields}
     data = zoo.load_data(photos / case, seed=seed, **given)
-    if case == "flowers":
-        fitting.PATIENCE = 2.0  # more epochs than there are
+    fitting.PATIENCE = 2.0 if case == "flowers" else PATIENCE  # more epochs than there are
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         started = time.perf_counter()

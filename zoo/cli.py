@@ -236,6 +236,8 @@ def _check(model: str, fields: dict, picture: Path | None) -> None:
     Recipe().with_fields(fields)
     if model != "auto":
         info(model)
+    if picture is not None and fields["augment"] in ("auto", "none"):
+        raise ValueError("A preview shows what an augmentation does; choose one, such as --augment medium.")
     if picture is not None and picture.suffix.lower() != ".png":
         raise ValueError(f"A preview is written as PNG; name it so. Received: {_word(picture)}")
 

@@ -20,6 +20,8 @@ def writing(path: str | os.PathLike) -> Iterator[Path]:
         OSError: If the folder cannot be made or written; the message names the folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{shown(path)} is a folder; name a file.")
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name.split('.')[0]}-{os.getpid()}.tmp{path.suffix}")
     try:

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from augment.affine import RandomAffine
+from augment.colour import ColorJitter
 from augment.contents import layers_of, line, referred
+from augment.crop import RandomCrop
 from augment.linting import lint
 from augment.mixing import CutMix, MixUp
 from augment.policies import Policy
@@ -355,12 +357,13 @@ def test_a_generator_gives_one_batch_at_most(tf):
 
 
 def test_two_layers_that_draw_alike_are_found(pictures):
-    alike = Policy([RandomAffine(flip=None, shift=0.1, seed=4), Policy([RandomAffine(seed=4)])])
+    alike = Policy([RandomAffine(flip=None, shift=0.1, seed=4), Policy([RandomAffine(shift=0.2, seed=4)])])
     apart = Policy([RandomAffine(flip=None, shift=0.1, seed=4), RandomAffine(seed=5)])
     message = "Two RandomAffine layers in the {} share the seed 4 and draw alike: give each a seed of its own"
     only(lint(network(alike)), message.format("model"))
     only(lint(dataset=pictures.map(lambda x, y: (alike(x, training=True), y))), message.format("dataset"))
     assert lint(network(apart)) == []
+    assert lint(network(Policy([RandomAffine(flip=None, shift=0.1, seed=4), RandomAffine(seed=4)]))) == []
     assert lint(dataset=pictures.map(lambda x, y: (apart(x, training=True), y))) == []
 
 
@@ -403,3 +406,28 @@ def test_layers_of_nested_models_come_in_order():
         *"abc",
         "conv",
     ]
+
+
+def test_what_is_off_may_stand_before_a_cache(pictures):
+    crop, policy = RandomCrop(6), Policy([RandomAffine(shift=0.1)])
+    for right in (
+        pictures.map(lambda x, y: (crop(x), y)),
+        pictures.map(lambda x, y: (policy(x, training=False), y)),
+        pictures.map(functools.partial(lambda x, y, training: (policy(x, training=training), y), training=False)),
+    ):
+        assert lint(dataset=right.cache()) == []
+    wrong = pictures.map(functools.partial(lambda x, y, training: (policy(x, training=training), y), training=True))
+    only(lint(dataset=wrong.cache()), "Policy augments before .cache()")
+
+
+def test_places_in_the_dataset_and_colours_in_the_model_are_no_fault(pictures):
+    crop = RandomCrop(8)
+    cropped = pictures.map(lambda x, y: (crop(x, training=True), y))
+    assert lint(network(ColorJitter(0.2)), cropped) == []
+    only(lint(network(RandomAffine()), cropped), "augmented twice, by RandomCrop in the dataset and by RandomAffine")
+
+
+def test_dark_pictures_are_not_taken_for_normalised_ones(arrays):
+    night = arrays(scale=0.0)
+    assert not night[0][0].any()
+    assert lint(network(LAYERS.Rescaling(1 / 255)), night) == []

@@ -1,6 +1,8 @@
 """Augmentation and mixing in a training: what the recipe says of them, and what the network gets."""
 
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 import augment
 import zoo
 from zoo.data import pipeline
-from zoo.training import augmenting, caching
+from zoo.training import augmenting
 from zoo.training.recipe import Recipe
 
 
@@ -103,12 +105,15 @@ def test_mixing_is_off_where_outputs_of_pictures_are_kept_and_the_recipe_says_so
     given = {"weights": weights, "freeze": "large", "augment": "light", "views": 2, "epochs": 2}
     run = fit(data, tmp_path / "kept", mixing="mixup", cache_features=True, **given)
     assert run.recipe.mixing == "none"
-    assert run.recipe.reasons["mixing"] == caching.NO_MIXING
-    assert "cache_features=False mixes" in (run.directory / "recipe.json").read_text()
+    assert run.recipe.reasons["mixing"].startswith("mixup is switched off: the frozen part's outputs")
+    assert "--no-cache" in (run.directory / "recipe.json").read_text()
     plain = fit(data, tmp_path / "plain", mixing="none", cache_features=True, **given)
     assert run.history == plain.history
     again = fit(data, tmp_path / "kept", mixing="mixup", cache_features=True, **given)  # finished: it comes back
     assert again.history == run.history
+    for other in ({"mixing": "cutmix", "cache_features": True}, {"mixing": "mixup", "cache_features": False}):
+        with pytest.raises(ValueError, match="holds a run of another recipe"):
+            fit(data, tmp_path / "kept", **given, **other)
     mixed = fit(data, tmp_path / "mixed", mixing="mixup", cache_features=False, **given)
     assert mixed.recipe.mixing == "mixup"
     assert mixed.history["loss"] != plain.history["loss"]
@@ -122,6 +127,8 @@ def test_phases_without_kept_outputs_mix(data, weights, tmp_path):
     assert run.recipe.reasons["mixing"] == "off in the epochs 1 to 2, where the frozen part's outputs are kept"
     kept = json.loads((run.directory / "environment.json").read_text())["frozen_part"]
     assert [phase["computed_once"] for phase in kept] == [True, False]
+    all_mixed = fit(data, tmp_path / "all", recipe=run.recipe, cache_features=False, epochs=3)
+    assert (all_mixed.recipe.mixing, all_mixed.recipe.reasons["mixing"]) == ("mixup", "given")
 
 
 def test_a_preview_shows_what_the_first_epochs_get(data):
@@ -188,3 +195,49 @@ def test_what_cannot_be_meant_in_a_model_that_is_handed_over_is_said(data, tmp_p
     assert "RandomAffine comes behind Rescaling in the model and expects pixels 0..255: put it before." in (
         capsys.readouterr().out
     )
+
+
+def test_augmentation_in_a_model_that_is_handed_over_is_not_done_twice_in_silence(data):
+    model = keras.Sequential([keras.Input((8, 8, 3)), augment.policy("light", 8), keras.layers.Flatten()])
+    assert augmenting.findings(model, recipe(augment="none")) == []
+    found = augmenting.findings(model, recipe(augment="medium"))
+    assert len(found) == 1
+    assert found[0].startswith("Pictures are augmented twice, by Policy in the dataset and by Policy in the model")
+
+
+def test_a_run_whose_model_augments_is_loaded_in_another_process(digit_pictures, tmp_path):
+    layers = keras.layers
+    policy = augment.Policy([augment.RandomNoise(), augment.RandomCrop(6)])
+    model = keras.Sequential([keras.Input((8, 8, 3)), policy, layers.Flatten(), layers.Dense(10)])
+    run = zoo.fine_tune(model, zoo.load_data("digits", image_size=8), epochs=1, directory=tmp_path / "run")
+    script = "import sys, zoo; print(zoo.load_run(sys.argv[1]).evaluate('test').accuracy)"
+    done = subprocess.run([sys.executable, "-c", script, run.directory], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(run.evaluate("test").accuracy)
+
+
+def test_a_class_that_keras_does_not_know_is_named(data, tmp_path):
+    @keras.saving.register_keras_serializable(package="mine")
+    class Halved(keras.layers.Layer):
+        def call(self, x):
+            return x / 2
+
+    model = keras.Sequential([keras.Input((8, 8, 3)), Halved(), keras.layers.Flatten(), keras.layers.Dense(3)])
+    run = zoo.fine_tune(model, data, epochs=1, directory=tmp_path / "run")
+    keras.saving.get_custom_objects().pop("mine>Halved")
+    with pytest.raises(ValueError, match="holds the class Halved, which Keras does not know here"):
+        zoo.load_run(run.directory, data)
+
+
+def test_a_preview_without_augmentation_is_refused(command, tmp_path):
+    code, _, err = command("train", "digits", "--preview", tmp_path / "preview.png")
+    assert (code, err.strip()) == (
+        2,
+        "zoo: A preview shows what an augmentation does; choose one, such as --augment medium.",
+    )
+
+
+def test_a_folder_in_the_place_of_a_preview_is_named(command, tmp_path):
+    (tmp_path / "preview.png").mkdir()
+    code, _, err = command("preview", "digits", "--image-size", "8", "--out", tmp_path / "preview.png")
+    assert (code, err.strip()) == (2, f"zoo: {tmp_path / 'preview.png'} is a folder; name a file.")

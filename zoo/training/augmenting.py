@@ -7,6 +7,8 @@ import keras
 import numpy as np
 
 import augment
+from augment.contents import layers_of
+from augment.linting import twice
 from zoo.data.collection import Data
 from zoo.training.recipe import Recipe
 
@@ -33,6 +35,14 @@ def mixing(recipe: Recipe, classes: int, class_weights: Mapping[int, float] | No
         return (images, labels) if class_weights is None else (images, *soft.weighed(labels))
 
     return mix
+
+
+def findings(model: keras.Model, recipe: Recipe) -> list[str]:
+    """What cannot be meant in a model that was handed over."""
+    found = augment.lint(model)
+    if recipe.augment != "none":
+        found += twice([_policy(recipe)], list(layers_of(model)))
+    return found
 
 
 def described(recipe: Recipe) -> str:

@@ -27,7 +27,6 @@ VIEWS_SHARE = 0.25  # of what the frozen part costs without a cache, that comput
 CHEAP = 5.0  # seconds that views may take in any case
 SMALLEST_SAVING = 2.0  # seconds; below, compiling another graph costs what is saved
 _BATCH = 64  # rows a step of evaluation
-NO_MIXING = "switched off: the frozen part's outputs of single pictures are kept; cache_features=False mixes"
 _PROBE = bytes(2**22)  # written and read back to time the disk
 
 
@@ -170,7 +169,7 @@ def _plan(model, data, recipe, phase, forced, seconds) -> Plan:
         _weigh(saved, needed, missing * train.row_bytes, phase.length * pictures * train.row_bytes, store)
         if seconds is not None and missing * cost > seconds / 2:
             raise ValueError(f"a pass over the pictures takes {missing * cost:.0f} s, over half of the time limit")
-    what = f"{size(train.row_bytes)} a picture" + (f", {len(kept)} views" if views else "")
+    what = f"{size(train.row_bytes)} a picture" + (f", {len(kept)} view{'s' * (len(kept) > 1)}" if views else "")
     how = f"it saves about {saved:.0f} s" if missing else "its outputs are there already"
     return Plan(f"the frozen part is computed once ({what}): {how}", train, dev, views, kept)
 
@@ -244,11 +243,15 @@ def _with_views(recipe: Recipe, views: int, why: str) -> Recipe:
 
 def _with_mixing(recipe: Recipe, plans: Sequence[Plan], phases: Sequence[Phase]) -> Recipe:
     """Mixing is off where outputs of single pictures are kept; in all phases, or in those that the reason names."""
-    kept = [phase for phase, plan in zip(phases, plans, strict=True) if plan.cached]
-    if recipe.mixing == "none" or not kept:
+    if recipe.mixing == "none":
         return recipe
-    if len(kept) == len(phases):
-        return replace(recipe, mixing="none", reasons={**recipe.reasons, "mixing": NO_MIXING})
+    kept = [phase for phase, plan in zip(phases, plans, strict=True) if plan.cached]
     epochs = ", ".join(f"{phase.first + 1} to {phase.last}" for phase in kept)
-    why = f"off in the epochs {epochs}, where the frozen part's outputs are kept"
+    why = f"off in the epochs {epochs}, where the frozen part's outputs are kept" if kept else "given"
+    if len(kept) == len(phases):
+        why = (
+            f"{recipe.mixing} is switched off: the frozen part's outputs of single pictures are kept; "
+            "ask for it with cache_features=False (--no-cache)"
+        )
+        recipe = replace(recipe, mixing="none")
     return replace(recipe, reasons={**recipe.reasons, "mixing": why})

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import keras
 
-import augment
 from zoo.data.collection import Data
 from zoo.files import make_folder, shown
-from zoo.training import caching, fitting, hardware, preparing
+from zoo.training import augmenting, caching, fitting, hardware, preparing
 from zoo.training import run as run_folder
 from zoo.training.phases import phases
 from zoo.training.recipe import AUTO, Recipe
@@ -79,21 +78,23 @@ def fine_tune(
     recipe = preparing.resolved(model, data, (recipe or Recipe()).with_fields(given))
     data = preparing.configured(data, recipe)
     folder = None if directory is None else Path(directory).resolve()
-    if folder is not None and (whole := _earlier_run(folder, model, recipe, data, resume)):
+    if folder is not None and (whole := _earlier_run(folder, model, recipe, data, resume, cache_features)):
         print(f"{shown(folder)} holds this run already, finished.")
         return whole
 
     keras.utils.set_random_seed(recipe.seed)
     own = isinstance(model, keras.Model)
     network = preparing.checked(model, data) if own else preparing.created(recipe, data)
-    for finding in augment.lint(network) if own else ():
+    for finding in augmenting.findings(network, recipe) if own else ():
         print(finding)
     parts = phases(recipe)
     for phase in parts:
         freeze(network, phase.freeze)  # refuses what it cannot place before anything is written
+    asked = recipe.mixing
     plans, recipe = caching.plans(network, data, recipe, parts, cache_features, callbacks, time_limit)
     folder = _new_folder(recipe.model) if folder is None else make_folder(folder)
     record = {"started": datetime.now(UTC).isoformat(timespec="seconds"), **hardware.environment()}
+    record["mixing_asked"] = asked
     run_folder.write_start(folder, recipe, data, record)
     print(f"{shown(folder)}\n{recipe}\n")
 
@@ -108,7 +109,7 @@ def fine_tune(
     return Run(network, recipe, history, data, folder, cached=ran[-1][1].cached)
 
 
-def _earlier_run(folder: Path, model, recipe: Recipe, data: Data, resume: bool) -> Run | None:
+def _earlier_run(folder: Path, model, recipe: Recipe, data: Data, resume: bool, cache_features) -> Run | None:
     """The finished run of the same recipe and data, where the folder holds it.
 
     Raises:
@@ -131,8 +132,8 @@ def _earlier_run(folder: Path, model, recipe: Recipe, data: Data, resume: bool) 
     earlier = Recipe.load(folder / run_folder.RECIPE)
     if recipe.views == AUTO:
         recipe = replace(recipe, views=earlier.views)
-    if earlier.reasons.get("mixing") == caching.NO_MIXING:
-        recipe = replace(recipe, mixing=earlier.mixing)
+    if cache_features is not False and run_folder.mixing_asked(folder) == recipe.mixing:
+        recipe = replace(recipe, mixing=earlier.mixing)  # which is none, where outputs were kept
     if earlier != recipe:
         raise ValueError(f"{name} holds a run of another recipe. Choose another directory.")
     return load_run(folder, data)

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+import augment
 from zoo.data.collection import Data
 from zoo.data.load import read_manifest, restore
 from zoo.data.pictures import Geometry
@@ -230,11 +232,20 @@ def load_run(directory: str | os.PathLike, data=None) -> Run:
     with _naming(folder / HISTORY):
         history = _read_history(folder / HISTORY)
     restored = restore(description, manifest, data)
+    _ = augment.Policy  # makes all augmentation layers known, which a model that was handed over may hold
     with _naming(folder / MODEL):
         model: Any = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     model.zoo_weights = recipe.weights
     freeze(model, phases(recipe)[-1].freeze)  # a file does not hold that frozen dropout is silent
     return Run(model, recipe, history, restored, folder, cached=_was_cached(folder / ENVIRONMENT))
+
+
+def mixing_asked(directory: Path) -> str | None:
+    """What was asked for in place of the recipe's `mixing`, where that is known."""
+    try:
+        return json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8"))["mixing_asked"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _was_cached(path: Path) -> bool:
@@ -258,4 +269,9 @@ def _naming(path: Path):
         yield
     except Exception as error:
         what = " ".join(str(error).split())[:200]
+        if unknown := re.search(r"Could not locate class '(\w+)'", str(error)):
+            raise ValueError(
+                f"{path} holds the class {unknown[1]}, which Keras does not know here. Import the module that "
+                "registers it, then load the run again."
+            ) from error
         raise ValueError(f"{path} is damaged, so the run cannot be loaded ({what}). Train it again.") from error
