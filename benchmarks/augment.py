@@ -1,12 +1,12 @@
 """Augmentation: how quick is it beside Keras' layers, what does it cost a training, and how exact is it?
 
-    ZOO_DATA=FOLDER python benchmarks/augment.py [--quick]
+    ZOO_DATA=FOLDER python benchmarks/augment.py [--quick] [CASE ...]
 
 Cases, all with pictures of 224x224x3 in batches of 64:
   chain    flip, rotation by up to 10 degrees, zoom by up to 0.15, shift by up to a tenth, brightness and contrast by up
            to 0.2: Keras' six layers one after another, and ours (RandomAffine and ColorJitter in a Policy); both fill
-           with the mirrored picture, bilinearly. In a tf.function, pictures a second; then, each in a process of its
-           own, resident memory above that before the first call. For "nearest" as fill, too
+           with the mirrored picture, bilinearly. In a tf.function, pictures a second. For "nearest" as fill, too
+  memory   of the chain, each side in a process of its own: resident MB above those before the first call
   policies each policy in the input pipeline, that is in a tf.data map with keys: pictures a second
   cost     milliseconds a picture of "medium" in the pipeline, beside a training step of ResNet-50 (batches of 16) and
            a forward pass of MobileNetV2 (`predict`, batches of 64)
@@ -17,7 +17,8 @@ Cases, all with pictures of 224x224x3 in batches of 64:
 
 Expected: the chain at 2.5 times Keras' speed or more and no more memory; "medium" below 15 % of ResNet-50's step and
 below MobileNetV2's forward; a difference far below one grey level. Rounds in turn, ratios of neighbouring measurements.
-Results are written to augment.json beside this file.
+Results are written to augment.json beside this file; those of cases that were not run stay there, each with its date
+and commit.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import statistics
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -39,35 +41,46 @@ import tensorflow as tf  # noqa: E402
 import augment  # noqa: E402
 import zoo  # noqa: E402
 
-BATCH, SIDE, CALLS = 64, 224, 8
+BATCH, SIDE, CALLS, ROUNDS = 64, 224, 8, 5
+RECORD = Path(__file__).with_suffix(".json")
 POLICIES = [name for name in augment.POLICIES if name != "none"]
 
 
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"some of: {', '.join(CASES)}")
     parser.add_argument("--quick", action="store_true", help="one round of the chain, nothing is written")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)  # what a process of its own is started for
     arguments = parser.parse_args()
     if arguments.memory:
         print(json.dumps(memory(*arguments.memory)))
         return
-    rounds = 1 if arguments.quick else 5
-    results = {"chain": {dtype: chain(dtype, rounds) for dtype in ("float32", "uint8")}}
-    if not arguments.quick:
-        results["chain"]["float32, nearest"] = chain("float32", rounds, fill="nearest")
-        results["memory_mb"] = {
-            f"{dtype} {side}": child("--memory", side, dtype) for dtype in ("float32", "uint8") for side in SIDES
-        }
-        results["policies"] = {name: pipeline(augment.policy(name, SIDE), rounds) for name in POLICIES}
-        results["cost"] = cost()
-        flowers = Path(os.environ.get("ZOO_DATA", "")) / "flowers"
-        if flowers.is_dir():
-            results["quality"] = quality(flowers)
-    print(json.dumps(results, indent=2))
-    if not arguments.quick:
-        import record
+    if unknown := set(arguments.cases) - set(CASES):
+        parser.error(f"there is no case {', '.join(sorted(unknown))}; there are: {', '.join(CASES)}")
+    if arguments.quick:
+        print(json.dumps(chain("float32", 1), indent=2))
+        return
+    import record
 
-        record.write(__file__, results)
+    found = json.loads(RECORD.read_text())["results"] if RECORD.exists() else {}
+    for case in arguments.cases or CASES:
+        found[case] = {**CASES[case](), "date": date.today().isoformat(), "commit": record.commit()}
+        print(case, json.dumps(found[case], indent=2), flush=True)
+    record.write(__file__, found)
+
+
+def chains():
+    plain = {dtype: chain(dtype, ROUNDS) for dtype in ("float32", "uint8")}
+    return {**plain, "float32, nearest": chain("float32", ROUNDS, fill="nearest")}
+
+
+def memories():
+    """MB."""
+    return {f"{dtype} {side}": child("--memory", side, dtype) for dtype in ("float32", "uint8") for side in SIDES}
+
+
+def policies():
+    return {name: pipeline(augment.policy(name, SIDE), ROUNDS) for name in POLICIES}
 
 
 def keras_chain(fill="reflect"):
@@ -181,13 +194,17 @@ def network_gives_logits(network):
     return gives_logits(network)
 
 
-def quality(folder):
+def quality():
     """Differences from SciPy, and the contrast between neighbours that is left."""
     from scipy import ndimage
 
     from augment.affine import matrix, resampled
 
-    photos = zoo.load_data(folder, image_size=SIDE).dev.read(np.arange(24)).astype("float32")
+    photos = (
+        zoo.load_data(Path(os.environ["ZOO_DATA"]) / "flowers", image_size=SIDE)
+        .dev.read(np.arange(24))
+        .astype("float32")
+    )
     drawn = np.random.default_rng(0).uniform(-1, 1, (5, len(photos), 1, 1, 1)).astype("float32")
     places = matrix(
         (float(SIDE), float(SIDE)),
@@ -241,6 +258,9 @@ def seconds(work):
 
 def spread(values):
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+CASES = {"chain": chains, "memory": memories, "policies": policies, "cost": cost, "quality": quality}
 
 
 if __name__ == "__main__":

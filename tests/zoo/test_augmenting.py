@@ -205,6 +205,7 @@ def test_augmentation_in_a_model_that_is_handed_over_is_not_done_twice_in_silenc
     assert found[0].startswith("Pictures are augmented twice, by Policy in the dataset and by Policy in the model")
 
 
+@pytest.mark.slow
 def test_a_run_whose_model_augments_is_loaded_in_another_process(digit_pictures, tmp_path):
     layers = keras.layers
     policy = augment.Policy([augment.RandomNoise(), augment.RandomCrop(6)])
