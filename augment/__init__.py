@@ -62,8 +62,8 @@ def policy(name, image_size=None, seed=0):
 
     "none" changes nothing. "light" mirrors left and right and shifts. "medium" also turns, zooms and slants a little,
     and changes brightness, contrast and colours as daylight does. "heavy" does more of the same, and blurs, greys and
-    erases parts of some pictures; for long trainings. "trivial" is TrivialAugment-Wide (Mueller and Hutter 2021,
-    https://arxiv.org/abs/2103.10158): one random change of any strength.
+    erases parts of some pictures; for long trainings, since in a short one from scratch it costs accuracy. "trivial" is
+    TrivialAugment-Wide (Mueller and Hutter 2021, https://arxiv.org/abs/2103.10158): one random change of any strength.
 
     Args:
         name: One of `POLICIES`.
