@@ -5,7 +5,8 @@
 Cases:
   flowers      resnet20 from scratch at 64 px, 14 epochs, bfloat16, FOLDER/flowers (4,317 pictures, half of them dev).
                Early stopping is off, so that all policies train equally long
-  long         as flowers, at 32 px and for 60 epochs: what strong augmentation is for
+  long         as flowers, at 32 px and for 60 epochs: what strong augmentation is for. The record holds one seed of
+               "none" and "heavy"
   hymenoptera  MobileNetV2 with ImageNet weights (in Keras' cache), all but the head frozen, up to 20 epochs and stopped
                early, FOLDER/hymenoptera (244 pictures to train on, 153 dev). As `fine_tune` does it by itself, kept
                views included
