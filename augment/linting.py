@@ -74,7 +74,7 @@ def lint(model=None, dataset=None) -> list[str]:
     batch = functools.cache(lambda: first_batch(dataset))  # drawn once at most
     findings = []
     for way in ways:
-        steps = [step for stage in way for chain in stage.chains for step in chain]
+        steps = _steps(way)
         findings += _cached(way) + _unmixed(way)
         channels = _channels(images_and_labels(way[-1].spec)[0])
         findings += _out_of_range([stage.chains for stage in way], channels, "dataset")
@@ -85,18 +85,21 @@ def lint(model=None, dataset=None) -> list[str]:
         findings += _out_of_range([[[step]] for step in steps], channels, "model") + _alike(inner, "model")
         if dataset is not None:
             spec = getattr(dataset, "element_spec", None) or batch()
-            mapped = [step for way in ways for stage in way for chain in stage.chains for step in chain]
+            mapped = [step for way in ways for step in _steps(way)]
             findings += _meeting(steps, mapped, channels, spec, batch) + _labels_and_loss(model, spec)
             findings += twice(mapped, inner)
     return list(dict.fromkeys(findings))
 
 
+def _steps(stages):
+    """What the mappings of some stages apply."""
+    return [step for stage in stages for chain in stage.chains for step in chain]
+
+
 def _cached(way):
     """Augmentation before a `.cache()`."""
     caches = [i for i, stage in enumerate(way) if stage.name == "CacheDataset"]
-    early = [
-        (step, stage.training) for stage in way[: max(caches, default=0)] for chain in stage.chains for step in chain
-    ]
+    early = [(step, stage.training) for stage in way[: max(caches, default=0)] for step in _steps([stage])]
     return [
         f"{_name(step)} augments before .cache(), so that every epoch replays the pictures of the first: "
         "put the .cache() before that mapping."
@@ -109,7 +112,7 @@ def _unmixed(way):
     """Mixed pictures whose labels are not."""
     findings = []
     for stage in way:
-        mixing = [step for chain in stage.chains for step in chain if isinstance(step, MIXING)]
+        mixing = [step for step in _steps([stage]) if isinstance(step, MIXING)]
         labels = images_and_labels(stage.spec)[1]
         if mixing and labels is not None and not (_is_float(labels) and _is_soft(labels)):
             findings.append(

@@ -17,6 +17,7 @@ from augment.trivial import TrivialAugment
 
 ops: Any = keras.ops  # what it returns is declared as None in places
 
+# every layer, so that a saved model that holds any of them can be read once this module is there
 KNOWN = (RandomAffine, RandomBlur, RandomCrop, ColorJitter, RandomErase, RandomNoise, TrivialAugment, MixUp, CutMix)
 COMMON_SIDE = 224  # pixels, for which blurs are given; smaller pictures are blurred less
 # fmt: off

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 
 import augment
 from augment.contents import layers_of
@@ -58,9 +59,7 @@ def preview(data: Data, recipe: Recipe):
         recipe: Resolved.
     """
     labels = data.train.labels
-    within = np.zeros(len(labels), int)  # the how-manieth of its class each picture is
-    for label in range(len(data.class_names)):
-        within[labels == label] = np.arange((labels == label).sum())
+    within = pd.Series(labels).groupby(labels).cumcount()  # the how-manieth of its class each picture is
     rows = np.lexsort((labels, within))[:_PREVIEWED]
     return augment.preview(_policy(recipe), data.train.read(rows), numbers=rows.tolist())
 

@@ -5,7 +5,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -237,23 +237,25 @@ def load_run(directory: str | os.PathLike, data=None) -> Run:
         model: Any = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     model.zoo_weights = recipe.weights
     freeze(model, phases(recipe)[-1].freeze)  # a file does not hold that frozen dropout is silent
-    return Run(model, recipe, history, restored, folder, cached=_was_cached(folder / ENVIRONMENT))
+    return Run(model, recipe, history, restored, folder, cached=_was_cached(folder))
 
 
 def mixing_asked(directory: Path) -> str | None:
     """What was asked for in place of the recipe's `mixing`, where that is known."""
+    return _recorded(directory, lambda record: record["mixing_asked"])
+
+
+def _was_cached(directory: Path) -> bool:
+    """Whether the last phase of a run computed its frozen part once; a hint, so a missing file says no."""
+    return bool(_recorded(directory, lambda record: record["frozen_part"][-1]["computed_once"]))
+
+
+def _recorded(directory: Path, find: Callable[[dict], Any]) -> Any:
+    """What the record of a run's environment holds; None where there is no such thing."""
     try:
-        return json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8"))["mixing_asked"]
+        return find(json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8")))
     except (OSError, ValueError, LookupError, TypeError):
         return None
-
-
-def _was_cached(path: Path) -> bool:
-    """Whether the last phase of a run computed its frozen part once; a hint, so a missing file says no."""
-    try:
-        return bool(json.loads(path.read_text(encoding="utf-8"))["frozen_part"][-1]["computed_once"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
 
 
 def _read_history(path: Path) -> dict[str, list[float]]:
