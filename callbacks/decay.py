@@ -1,61 +1,169 @@
-"""Learning-rate decay by the epoch."""
+"""Learning-rate decay by the textbook's formulas."""
 
 import math
 
-import keras
+from callbacks.decaying import Decay, check_positive, check_whole
 
 
-class CosineDecay(keras.callbacks.Callback):
-    """Lets the learning rate fall along half a cosine, from the optimizer's own rate to `floor`.
+class InverseTimeDecay(Decay):
+    """The rate falls as start / (1 + rate * epoch), epochs counted from 1.
 
-    With t epochs done of n, the rate is floor + (start - floor) * (1 + cos(pi * t / n)) / 2: the first epoch trains at
-    the optimizer's rate. After n epochs the rate stays at `floor`. The rate is logged as `learning_rate`.
-    Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, without restarts.
+    Robbins and Monro 1951 show that rates falling like 1 / t converge; this form is that of Ng's "Improving Deep Neural
+    Networks", 2017.
 
     Args:
-        epochs: Epochs that the decay takes.
-        floor: Rate at the end.
-        first_epoch: Epoch, from 0 as `fit` counts, at which the decay begins; earlier ones train at the full rate.
+        rate: How fast: the rate is halved when `rate` * epoch is 1.
+        floor: Lowest rate.
+        warmup: Epochs of linear warm-up before it; epoch 1 of the formula is the first one behind them.
+        first_epoch: As in `Decay`.
 
     Raises:
-        ValueError: If `epochs` is below 1, `floor` is negative or above the optimizer's rate, or the optimizer has a
-            schedule of its own.
+        ValueError: If `rate` is not positive, and as `Decay`.
+
+    Example:
+        >>> decay = InverseTimeDecay(rate=1.0).begin(start=0.2)
+        >>> [round(decay.rate(epoch), 3) for epoch in range(4)]
+        [0.1, 0.067, 0.05, 0.04]
     """
 
-    def __init__(self, epochs, floor=0.0, first_epoch=0):
-        super().__init__()
-        if epochs < 1:
-            raise ValueError(f"`epochs` must be at least 1. Received: epochs={epochs}")
-        if floor < 0:
-            raise ValueError(f"`floor` must not be negative. Received: floor={floor}")
+    def __init__(self, rate, floor=0.0, *, warmup=0, first_epoch=0):
+        super().__init__(floor, warmup, first_epoch)
+        check_positive("rate", rate)
+        self.decay_rate = rate  # `rate` is the method
+
+    def formula(self, done):
+        return self.peak / (1 + self.decay_rate * (done + 1))
+
+
+class ExponentialDecay(Decay):
+    """The rate falls as start * rate ** epoch, epochs counted from 1.
+
+    Ng, "Improving Deep Neural Networks", 2017.
+
+    Args:
+        rate: What remains of the rate after an epoch, above 0 and below 1; 0.95 is common.
+        floor: Lowest rate.
+        warmup: Epochs of linear warm-up before it; epoch 1 of the formula is the first one behind them.
+        first_epoch: As in `Decay`.
+
+    Raises:
+        ValueError: If `rate` is out of its range, and as `Decay`.
+
+    Example:
+        >>> decay = ExponentialDecay(rate=0.5, floor=0.02).begin(start=0.1)
+        >>> [decay.rate(epoch) for epoch in range(4)]
+        [0.05, 0.025, 0.02, 0.02]
+    """
+
+    def __init__(self, rate, floor=0.0, *, warmup=0, first_epoch=0):
+        super().__init__(floor, warmup, first_epoch)
+        if not 0 < rate < 1:
+            raise ValueError(f"`rate` must lie between 0 and 1, both excluded. Received: rate={rate}")
+        self.decay_rate = rate  # `rate` is the method
+
+    def formula(self, done):
+        return self.peak * self.decay_rate ** (done + 1)
+
+
+class SqrtEpochDecay(Decay):
+    """The rate falls as k / sqrt(epoch), epochs counted from 1.
+
+    The step sizes of Zinkevich 2003, "Online Convex Programming and Generalized Infinitesimal Gradient Ascent".
+
+    Args:
+        k: Rate of epoch 1; by default the optimizer's own.
+        floor: Lowest rate.
+        warmup: Epochs of linear warm-up, up to `k`; epoch 1 of the formula is the first one behind them.
+        first_epoch: As in `Decay`.
+
+    Raises:
+        ValueError: If `k` is not positive, and as `Decay`.
+
+    Example:
+        >>> decay = SqrtEpochDecay().begin(start=0.6)
+        >>> decay.rate(0), decay.rate(3), decay.rate(15)
+        (0.6, 0.3, 0.15)
+    """
+
+    def __init__(self, k=None, floor=0.0, *, warmup=0, first_epoch=0):
+        super().__init__(floor, warmup, first_epoch)
+        if k is not None:
+            check_positive("k", k)
+        self.k = k
+
+    @property
+    def peak(self):
+        return self.start if self.k is None else self.k
+
+    def formula(self, done):
+        return self.peak / math.sqrt(done + 1)
+
+
+class SqrtStepDecay(SqrtEpochDecay):
+    """The rate falls as k / sqrt(t), t the number of the mini-batch, from 1 over the whole training.
+
+    The step sizes of Zinkevich 2003, "Online Convex Programming and Generalized Infinitesimal Gradient Ascent".
+
+    Args:
+        k: Rate of the first step; by default the optimizer's own.
+        floor: Lowest rate.
+        warmup: Steps of linear warm-up, up to `k`; step 1 of the formula is the first one behind them.
+        first_epoch: As in `Decay`.
+
+    Raises:
+        ValueError: If `k` is not positive, or `fit` does not know how many steps an epoch has, and as `Decay`.
+
+    Example:
+        >>> decay = SqrtStepDecay(k=0.6).begin(start=0.1, steps=5)
+        >>> decay.rate(0, step=0), decay.rate(0, step=3), decay.rate(3, step=0)
+        (0.6, 0.3, 0.15)
+    """
+
+    per_step = True
+
+
+class CosineDecay(Decay):
+    """The rate falls along half a cosine, from the optimizer's own rate to `floor`.
+
+    With t of n epochs done, floor + (start - floor) * (1 + cos(pi * t / n)) / 2: the first epoch trains at the
+    optimizer's rate, and the rate stays at `floor` behind the last one. Loshchilov and Hutter 2017,
+    https://arxiv.org/abs/1608.03983, without restarts.
+
+    Args:
+        epochs: Epochs that warm-up and decay take together; by default those of `fit`, from `first_epoch` on.
+        floor: Rate at the end.
+        per_step: Whether t and n are steps, as in the paper: better where there are few epochs.
+        warmup: Epochs of linear warm-up before it, or steps where `per_step`.
+        first_epoch: As in `Decay`.
+
+    Raises:
+        ValueError: If `epochs` is below 1, or the warm-up leaves nothing of them; if, with `per_step`, `fit` does not
+            know how many steps an epoch has; and as `Decay`.
+
+    Example:
+        >>> decay = CosineDecay(4).begin(start=0.1)
+        >>> [round(decay.rate(epoch), 3) for epoch in range(6)]
+        [0.1, 0.085, 0.05, 0.015, 0.0, 0.0]
+    """
+
+    def __init__(self, epochs=None, floor=0.0, *, per_step=False, warmup=0, first_epoch=0):
+        super().__init__(floor, warmup, first_epoch)
+        if epochs is not None:
+            check_whole("epochs", epochs, least=1)
         self.epochs = epochs
-        self.floor = floor
-        self.first_epoch = first_epoch
+        self.per_step = per_step
 
-    def on_train_begin(self, logs=None):
-        optimizer = self.model.optimizer
-        # the public property hides a schedule behind its current value
-        if isinstance(optimizer.get_config().get("learning_rate"), dict):
+    def begin(self, start, epochs=None, steps=None):
+        super().begin(start, epochs, steps)
+        length = self._length(self.epochs)
+        if self.warmup >= length:
+            unit = "steps" if self.per_step else "epochs"
             raise ValueError(
-                "The optimizer has a learning-rate schedule of its own. Give it a plain rate, or leave the decay out."
+                f"`warmup` must leave something of the {length} {unit} for the decay. Received: warmup={self.warmup}"
             )
-        self.start = float(optimizer.learning_rate)
-        if self.floor > self.start:
-            raise ValueError(
-                f"`floor` must not be above the optimizer's rate. Received: floor={self.floor}, rate={self.start:g}"
-            )
+        self._falling = length - self.warmup
+        return self
 
-    def rate(self, epoch):
-        """The learning rate of an epoch, counted from 0."""
-        done = min(max(epoch - self.first_epoch, 0) / self.epochs, 1.0)
-        return self.floor + (self.start - self.floor) * (1 + math.cos(math.pi * done)) / 2
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.optimizer.learning_rate = self.rate(epoch)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-
-    def on_train_end(self, logs=None):
-        self.model.optimizer.learning_rate = self.start  # a second fit starts where this one did
+    def formula(self, done):
+        part = min(done / self._falling, 1.0)
+        return self.floor + (self.peak - self.floor) * (1 + math.cos(math.pi * part)) / 2

@@ -1,5 +1,6 @@
 """The command `zoo`: one function a command, each a few lines around the Python calls of the same name."""
 
+import contextlib
 import os
 import shlex
 import sys
@@ -95,7 +96,8 @@ def train(
     if preview is not None:
         typer.echo(f"{_preview(model, data, fields, preview)}\n")
     wish = "auto" if cache else False
-    run = zoo.fine_tune(model, data, cache_features=wish, directory=out, time_limit=time_limit, **fields)
+    with _signals_end_the_program():
+        run = zoo.fine_tune(model, data, cache_features=wish, directory=out, time_limit=time_limit, **fields)
     typer.echo(_figures(run))
     folder = _word(run.directory)
     typer.echo(f"\nNext: zoo evaluate {folder} --split {'test' if len(run.data.test) else 'dev'}")
@@ -274,6 +276,15 @@ def _load_keras() -> None:
         finally:
             os.dup2(errors, 2)
             os.close(errors)
+
+
+@contextlib.contextmanager
+def _signals_end_the_program():
+    """Typer would make its own end of what a signal led to, and drop the status."""
+    try:
+        yield
+    except SystemExit as stopped:
+        raise SystemExit(stopped.code) from None
 
 
 def _stop(message: str, code: int) -> None:

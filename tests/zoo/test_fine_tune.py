@@ -174,9 +174,10 @@ def test_every_optimizer_of_the_recipe_can_be_made(name):
 
 
 def test_a_rate_that_explodes_is_said_clearly(data, tmp_path):
-    with pytest.raises(ValueError, match="dev loss was not finite in any epoch at a learning rate of 1e"):
+    wanted = "dev loss was not finite in any epoch at a learning rate of 1e"
+    with pytest.raises(ValueError, match=wanted), pytest.warns(RuntimeWarning, match="not finite after epoch 1"):
         zoo.fine_tune("convnet", data, directory=tmp_path / "run", optimizer="sgd", learning_rate=1e30, **QUICK)
-    assert not (tmp_path / "run" / "history.csv").exists()
+    assert not (tmp_path / "run" / "model.keras").exists()
 
 
 def test_head_first_then_all_at_a_tenth():
@@ -324,9 +325,22 @@ def test_layers_of_any_name_are_trained_and_only_freezing_asks_for_the_contract(
     assert zoo.load_run(run.directory, data).history == run.history
     with pytest.raises(ValueError, match="outside the naming contract"):
         zoo.fine_tune(network(), data, freeze="large", directory=tmp_path / "other", **QUICK)
-    with pytest.raises(ValueError, match="holds a finished run"):
-        zoo.fine_tune(network(), data, directory=run.directory, **QUICK)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_model_of_ones_own_is_known_again_by_its_first_weights(data, tmp_path):
+    def network(seed):
+        keras.utils.set_random_seed(seed)
+        shrunk, pooled = keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()
+        return keras.Sequential([keras.Input((8, 8, 3)), shrunk, pooled, keras.layers.Dense(3, activation="softmax")])
+
+    first, again = network(1), network(1)
+    run = zoo.fine_tune(first, data, directory=tmp_path / "run", **QUICK)
+    same = zoo.fine_tune(again, data, directory=tmp_path / "run", **QUICK)
+    assert same.model is again and same.history == run.history
+    assert all(map(np.array_equal, again.get_weights(), first.get_weights()))  # trained in place, as ever
+    with pytest.raises(ValueError, match="whether it began with the model handed over cannot be told, or it did not"):
+        zoo.fine_tune(network(2), data, directory=tmp_path / "run", **QUICK)
 
 
 def test_models_that_cannot_be_read_are_refused_in_one_sentence(data, tmp_path):
@@ -356,7 +370,7 @@ def test_models_that_cannot_be_read_are_refused_in_one_sentence(data, tmp_path):
 
 
 def test_an_unfinished_folder_can_be_used_for_another_recipe(data, tmp_path):
-    with pytest.raises(ValueError, match="Try a tenth"):
+    with pytest.raises(ValueError, match="Try a tenth"), pytest.warns(RuntimeWarning, match="not finite"):
         zoo.fine_tune("convnet", data, directory=tmp_path / "run", optimizer="sgd", learning_rate=1e30, **QUICK)
     run = zoo.fine_tune("convnet", data, directory=tmp_path / "run", optimizer="sgd", learning_rate=0.01, **QUICK)
     assert run.recipe.learning_rate == 0.01

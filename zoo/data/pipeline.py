@@ -105,19 +105,28 @@ def shuffled(split, batch_size: int, *, policy=None, seed: int = 0) -> tf.data.D
 
 
 def stream(
-    split, batch_size: int, *, policy=None, mixing=None, seed: int = 0, epoch: int = 0, one_hot: bool = False
+    split,
+    batch_size: int,
+    *,
+    policy=None,
+    mixing=None,
+    seed: int = 0,
+    epoch: int = 0,
+    step: int = 0,
+    one_hot: bool = False,
 ) -> tf.data.Dataset:
     """Epoch after epoch without end, from the one given: what `fit` gets with `steps_per_epoch`.
 
-    `mixing` is called behind the policy, with images, labels and keys, and gives what `fit` gets.
+    `mixing` is called behind the policy, with images, labels and keys, and gives what `fit` gets. What stands for the
+    first `step` batches is cheap and not meant to be used.
     """
 
     def plan():
-        now = epoch
+        now, skipped = epoch, step
         while True:
-            for part in parts(order(len(split), seed, now), batch_size):
-                yield now, part
-            now += 1
+            for number, part in enumerate(parts(order(len(split), seed, now), batch_size)):
+                yield now, part[:1] if number < skipped else part
+            now, skipped = now + 1, 0
 
     return _batches(split, plan, batch_size, policy=policy, mixing=mixing, one_hot=one_hot)
 

@@ -75,6 +75,7 @@ def plans(
     wish: str | bool,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     seconds: float | None = None,
+    earlier: Sequence[bool] | None = None,
 ) -> tuple[list[Plan], Recipe]:
     """A plan for each phase, and the recipe with its `views` and `mixing` settled.
 
@@ -86,17 +87,21 @@ def plans(
         wish: "auto"; True to compute the frozen part once wherever that can be done; False.
         callbacks: Those of the caller.
         seconds: What the training may take, or None.
+        earlier: Whether each phase computes the frozen part once, where that was decided when the training began.
     """
     refusal = _refusal(wish, callbacks)
+    decided = dict(zip(phases, earlier, strict=True)) if earlier else {}
     found: dict[Phase, Plan] = {}
     for phase in sorted(phases, key=lambda phase: -phase.length):  # the longest decides about the views of all
         if phase.freeze == "none":
             found[phase] = Plan("nothing is frozen")
             continue
         try:
-            if refusal:
+            if refusal and not decided:
                 raise ValueError(refusal)
-            found[phase] = _plan(model, data, recipe, phase, wish is True, seconds)
+            if not decided.get(phase, True):
+                raise ValueError("so it was decided when this training began")
+            found[phase] = _plan(model, data, recipe, phase, bool(decided) or wish is True, seconds)
         except (OSError, ValueError) as error:
             found[phase] = Plan(f"the frozen part is computed in every step: {error}")
         if recipe.views == AUTO and found[phase].views:

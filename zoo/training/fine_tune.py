@@ -4,19 +4,20 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from zoo.data.collection import Data
 from zoo.files import make_folder, shown
-from zoo.training import augmenting, caching, fitting, hardware, preparing
+from zoo.training import augmenting, caching, fitting, hardware, preparing, resuming
 from zoo.training import run as run_folder
 from zoo.training.phases import phases
-from zoo.training.recipe import AUTO, Recipe
-from zoo.training.run import Run, load_run
+from zoo.training.recipe import Recipe
+from zoo.training.run import Run, epochs, load_run
 from zoo.transfer.freezing import freeze, original_rates
 
 
@@ -78,65 +79,60 @@ def fine_tune(
     recipe = preparing.resolved(model, data, (recipe or Recipe()).with_fields(given))
     data = preparing.configured(data, recipe)
     folder = None if directory is None else Path(directory).resolve()
-    if folder is not None and (whole := _earlier_run(folder, model, recipe, data, resume, cache_features)):
-        print(f"{shown(folder)} holds this run already, finished.")
-        return whole
+    begun = folder is not None and resuming.holds_run(folder, resume)
+    if folder is not None and begun:
+        recipe = resuming.settled(folder, model, recipe, data, cache_features)
+        if run_folder.finished(folder):
+            print(f"{shown(folder)} holds this run already, finished.")
+            return _finished(folder, model, data)
+    with contextlib.ExitStack() as stack:
+        if folder is not None and begun:
+            stack.enter_context(resuming.held(folder))
+        own = isinstance(model, keras.Model)
+        keras.utils.set_random_seed(int(recipe.seed))
+        network = preparing.checked(model, data) if own else preparing.created(recipe, data)
+        for finding in augmenting.findings(network, recipe) if own else ():
+            print(finding)
+        parts = phases(recipe)
+        for phase in parts:
+            freeze(network, phase.freeze)  # refuses what it cannot place before anything is written
+        asked, earlier = recipe.mixing, run_folder.computed_once(folder) if folder is not None and begun else None
+        plans, recipe = caching.plans(network, data, recipe, parts, cache_features, callbacks, time_limit, earlier)
+        if folder is None or not begun:
+            folder = _new_folder(recipe.model) if folder is None else make_folder(folder)
+            stack.enter_context(resuming.held(folder))
+        record: dict[str, Any] = {}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        if begun:
+            record = run_folder.environment(folder)
+            record.setdefault("resumed", []).append(now)
+            run_folder.write_json(folder / run_folder.ENVIRONMENT, record)
+        else:
+            frozen = [{**asdict(phase), **plan.record()} for phase, plan in zip(parts, plans, strict=True)]
+            record = {"started": now, **hardware.environment(), "mixing_asked": asked, "frozen_part": frozen}
+            record["model_at_start"] = resuming.model_fingerprint(network) if own else None
+            run_folder.write_start(folder, recipe, data, record)
+        print(f"{shown(folder)}\n{recipe}\n")
 
-    keras.utils.set_random_seed(recipe.seed)
-    own = isinstance(model, keras.Model)
-    network = preparing.checked(model, data) if own else preparing.created(recipe, data)
-    for finding in augmenting.findings(network, recipe) if own else ():
-        print(finding)
-    parts = phases(recipe)
-    for phase in parts:
-        freeze(network, phase.freeze)  # refuses what it cannot place before anything is written
-    asked = recipe.mixing
-    plans, recipe = caching.plans(network, data, recipe, parts, cache_features, callbacks, time_limit)
-    folder = _new_folder(recipe.model) if folder is None else make_folder(folder)
-    record = {"started": datetime.now(UTC).isoformat(timespec="seconds"), **hardware.environment()}
-    record["mixing_asked"] = asked
-    run_folder.write_start(folder, recipe, data, record)
-    print(f"{shown(folder)}\n{recipe}\n")
-
-    deadline = None if time_limit is None else started + time_limit
-    history = fitting.fit(network, data, recipe, parts, plans, callbacks, deadline)
-    ran = [(phase, plan) for phase, plan in zip(parts, plans, strict=True) if phase.first < run_folder.epochs(history)]
-    with original_rates(network):
-        run_folder.write_end(folder, network, history)
-    record["frozen_part"] = [{**asdict(phase), **plan.record()} for phase, plan in ran]
-    record["seconds"] = round(time.monotonic() - started, 1)
-    run_folder.write_json(folder / run_folder.ENVIRONMENT, record)
-    return Run(network, recipe, history, data, folder, cached=ran[-1][1].cached)
+        deadline = None if time_limit is None else started + time_limit
+        history = fitting.fit(network, data, recipe, parts, plans, callbacks, deadline, folder)
+        ran = [(phase, plan) for phase, plan in zip(parts, plans, strict=True) if phase.first < epochs(history)]
+        record["frozen_part"] = [{**asdict(phase), **plan.record()} for phase, plan in ran]
+        record["seconds"] = round(time.monotonic() - started, 1)  # of the process that ended it
+        run_folder.write_json(folder / run_folder.ENVIRONMENT, record)
+        with original_rates(network):
+            run_folder.write_end(folder, network, history)
+        resuming.Handover(folder, parts).tidy()
+        return Run(network, recipe, history, data, folder, cached=ran[-1][1].cached)
 
 
-def _earlier_run(folder: Path, model, recipe: Recipe, data: Data, resume: bool, cache_features) -> Run | None:
-    """The finished run of the same recipe and data, where the folder holds it.
-
-    Raises:
-        ValueError: If it holds another run, or files that are none of ours.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return None
-    name = shown(folder)
-    if folder.is_file() or not run_folder.begun(folder):
-        raise ValueError(f"{name} exists and is no run. Choose another directory.")
-    if not resume:
-        raise ValueError(f"{name} holds a run already, and resume=False. Choose another directory.")
-    if not run_folder.finished(folder):
-        return None
+def _finished(folder: Path, model: str | keras.Model, data: Data) -> Run:
+    """The run of a folder; a model that was handed over is trained in place, as ever."""
+    run = load_run(folder, data)
     if isinstance(model, keras.Model):
-        raise ValueError(
-            f"{name} holds a finished run, and whether it began with the model handed over cannot be told. "
-            "Choose another directory, or take it with zoo.load_run."
-        )
-    earlier = Recipe.load(folder / run_folder.RECIPE)
-    if recipe.views == AUTO:
-        recipe = replace(recipe, views=earlier.views)
-    if cache_features is not False and run_folder.mixing_asked(folder) == recipe.mixing:
-        recipe = replace(recipe, mixing=earlier.mixing)  # which is none, where outputs were kept
-    if earlier != recipe:
-        raise ValueError(f"{name} holds a run of another recipe. Choose another directory.")
-    return load_run(folder, data)
+        model.set_weights(run.model.get_weights())
+        run.model = model
+    return run
 
 
 def _new_folder(name: str) -> Path:

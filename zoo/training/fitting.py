@@ -3,21 +3,28 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from callbacks import CosineDecay, EarlyStopping, FrozenGuard, TimeBudget
+from callbacks import Checkpoint, CosineDecay, EarlyStopping, FrozenGuard, GradientMonitor, HistoryLog, TimeBudget
+from callbacks.snapshots import Position
 from zoo.data import pipeline
 from zoo.data.collection import Data
 from zoo.data.order import steps
+from zoo.files import shown
 from zoo.models.outputs import gives_logits
+from zoo.models.stages import stages
 from zoo.progress import interactive
 from zoo.training import augmenting, hardware
 from zoo.training.caching import Plan
 from zoo.training.phases import Phase
 from zoo.training.recipe import Recipe
-from zoo.training.run import CROSS_ENTROPY
+from zoo.training.resuming import Handover, Progress
+from zoo.training.run import CROSS_ENTROPY, GRADIENTS, HISTORY
 from zoo.transfer.anchor import anchored
 from zoo.transfer.cutting import split_frozen
 from zoo.transfer.freezing import freeze, unfreeze
@@ -34,6 +41,7 @@ OPTIMIZERS = {
     "adagrad": lambda rate: keras.optimizers.Adagrad(rate),
 }
 _DEV_BATCH = 64
+_PROBE = 32  # pictures of which gradients are watched
 _DEV_BYTES = 2**24  # of features a step of evaluation, where the tail is small and each step has its price
 
 
@@ -45,8 +53,9 @@ def fit(
     plans: Sequence[Plan],
     callbacks: Sequence[keras.callbacks.Callback],
     deadline: float | None,
+    folder: Path,
 ) -> dict[str, list[float]]:
-    """Fits all phases; the model ends on the best weights of them all.
+    """Fits all phases, or what is left of them; the model ends on the best weights of them all.
 
     Args:
         model: The whole network.
@@ -56,6 +65,7 @@ def fit(
         plans: One a phase; where the frozen part turns out to find no room, the plan's `why` says so afterwards.
         callbacks: Those of the caller.
         deadline: On `time.monotonic`, or None.
+        folder: The run's, where checkpoints are written and found.
 
     Returns:
         Metric name to a value an epoch.
@@ -63,31 +73,43 @@ def fit(
     Raises:
         ValueError: If the loss was never finite.
     """
-    history: dict[str, list[float]] = {}
-    best = math.inf
-    weights = fitted = None
+    fitted = None
     unfreeze(model)  # so that the anchors are those of all pre-trained weights
     with anchored(model, float(recipe.l2_sp)):
-        for phase, plan in zip(phases, plans, strict=True):
+        handover = Handover(folder, phases)
+        progress = handover.load(model)
+        history, best = progress.history, progress.best
+        weights = model.get_weights() if math.isfinite(best) else None
+        for number, (phase, plan) in enumerate(zip(phases, plans, strict=True)):
+            if number < progress.phase:
+                continue
             if deadline is not None and history and time.monotonic() >= deadline:
                 break
+            if number > progress.phase:
+                handover.save(model, Progress(number, history, best))
+            checkpoint = _checkpoint(handover.directory(number), recipe, data, phase, folder)
             print(freeze(model, phase.freeze))
-            fitted, training = _materials(model, data, recipe, phase, plan)
+            fitted, training, probe = _materials(model, data, recipe, phase, plan, checkpoint.position)
             print(f"{plan.why[0].upper()}{plan.why[1:].rstrip('.')}.\n")
+            if checkpoint.position != (0, 0):
+                print(f"Going on in epoch {checkpoint.position.epoch + 1}, step {checkpoint.position.step + 1}.\n")
             _compile(fitted, recipe, phase, whole=model)
             watchers, stopper = _watchers(model, recipe, phase, bool(len(data.dev)))
             if deadline is not None:
                 watchers.append(TimeBudget(max(deadline - time.monotonic(), 1e-3)))
+            monitor = GradientMonitor(probe, groups=_groups(fitted), path=folder / GRADIENTS)
             parts = fitted.fit(
                 **training,
                 initial_epoch=phase.first,
                 epochs=phase.last,
-                callbacks=[*watchers, *callbacks],
+                callbacks=[*watchers, *callbacks, monitor, HistoryLog(folder / HISTORY), checkpoint],
                 shuffle=False,  # both kinds of batches come shuffled
                 verbose=1 if interactive() else 0,  # pyright: ignore[reportArgumentType]
             ).history
             for name, values in parts.items():
                 history.setdefault(name, []).extend(float(value) for value in values)
+            if stopper is not None:
+                print(stopper.reason)
             if stopper is None:
                 _check_finite(math.isfinite(history["loss"][-1]), "loss was not finite in the last epoch", phase)
                 continue
@@ -104,8 +126,30 @@ def fit(
     return history
 
 
-def _materials(model, data, recipe, phase, plan) -> tuple[keras.Model, dict[str, Any]]:
-    """What is fitted in a phase, and on which batches: the tail on features, or the whole network on pictures."""
+def _checkpoint(directory: Path, recipe: Recipe, data: Data, phase: Phase, folder: Path) -> Checkpoint:
+    """Where a phase saves, and goes on from."""
+    fields = {name: value for name, value in recipe.to_dict().items() if name != "reasons"}
+    return Checkpoint(
+        directory,
+        _watched(recipe) if len(data.dev) else "loss",
+        "min",
+        recipe={**fields, "phase": asdict(phase)},
+        data=data.fingerprint,
+        advice=f"The same call with directory={shown(folder)!r} (zoo train: --out {shown(folder)}) goes on from there.",
+    )
+
+
+def _materials(
+    model, data, recipe, phase, plan, position: Position
+) -> tuple[keras.Model, dict[str, Any], tuple[Any, np.ndarray]]:
+    """What is fitted in a phase, on which batches, and a fixed batch: the tail on features, or the whole on pictures.
+
+    Args:
+        position: Where the phase goes on; behind its first epoch where it is resumed.
+    """
+    epoch, step = (position.epoch, position.step) if position != (0, 0) else (phase.first, 0)
+    few = np.unique(np.linspace(0, len(data.train) - 1, _PROBE).astype(int))
+    targets = np.eye(len(data.class_names), dtype=np.float32)[data.train.labels[few]]
     weights = _class_weights(data) if recipe.class_weights == "balanced" else None
     try:
         features = plan.features()
@@ -118,28 +162,55 @@ def _materials(model, data, recipe, phase, plan) -> tuple[keras.Model, dict[str,
         for sentence in [*train.repaired, *(dev.repaired if dev else [])]:
             print(sentence)
         rows = max(_DEV_BATCH, _DEV_BYTES // train.row_bytes)
-        return split_frozen(model)[1], {
-            "x": train.stream(recipe.batch_size, seed=recipe.seed, epoch=phase.first, one_hot=True),
-            "steps_per_epoch": steps(len(train), recipe.batch_size),
-            "validation_data": dev.in_order(rows, one_hot=True) if dev else None,
-            "validation_steps": steps(len(dev), rows) if dev else None,  # else Keras reads all of it twice
-            "class_weight": weights,
-        }
+        return (
+            split_frozen(model)[1],
+            {
+                "x": train.stream(recipe.batch_size, seed=recipe.seed, epoch=epoch, step=step, one_hot=True),
+                "steps_per_epoch": steps(len(train), recipe.batch_size),
+                "validation_data": dev.in_order(rows, one_hot=True) if dev else None,
+                "validation_steps": steps(len(dev), rows) if dev else None,  # else Keras reads all of it twice
+                "class_weight": weights,
+            },
+            (_one_or_all(train.read(few, train.kept[0])), targets),
+        )
     mixing = augmenting.mixing(recipe, len(data.class_names), weights)
-    return model, {
-        "x": pipeline.stream(
-            data.train,
-            recipe.batch_size,
-            policy=augmenting.policy(recipe),
-            mixing=mixing,
-            seed=recipe.seed,
-            epoch=phase.first,
-            one_hot=True,
-        ),
-        "class_weight": None if mixing else weights,
-        "steps_per_epoch": steps(len(data.train), recipe.batch_size),
-        "validation_data": pipeline.in_order(data.dev, _DEV_BATCH, one_hot=True) if len(data.dev) else None,
-    }
+    return (
+        model,
+        {
+            "x": pipeline.stream(
+                data.train,
+                recipe.batch_size,
+                policy=augmenting.policy(recipe),
+                mixing=mixing,
+                seed=recipe.seed,
+                epoch=epoch,
+                step=step,
+                one_hot=True,
+            ),
+            "class_weight": None if mixing else weights,
+            "steps_per_epoch": steps(len(data.train), recipe.batch_size),
+            "validation_data": pipeline.in_order(data.dev, _DEV_BATCH, one_hot=True) if len(data.dev) else None,
+        },
+        (data.train.read(few), targets),
+    )
+
+
+def _groups(fitted: keras.Model) -> dict[str, list[str]] | None:
+    """The layers of each stage, for the monitor; None where the layers of a model handed over tell no stage."""
+    try:
+        return {name: [layer.name for layer in layers] for name, layers in stages(fitted).items()}
+    except ValueError:
+        return None
+
+
+def _one_or_all(arrays: Sequence[np.ndarray]):
+    """As `fit` takes the inputs of a model: alone, or a tuple."""
+    return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+
+def _penalised(recipe: Recipe) -> bool:
+    """Whether the loss holds more than the cross-entropy."""
+    return bool(recipe.l2 or recipe.l2_sp)
 
 
 def _compile(model: keras.Model, recipe: Recipe, phase: Phase, whole: keras.Model | None = None) -> None:
@@ -152,7 +223,7 @@ def _compile(model: keras.Model, recipe: Recipe, phase: Phase, whole: keras.Mode
     given: Any = {"from_logits": gives_logits(model), "label_smoothing": float(recipe.label_smoothing)}
     loss = keras.losses.CategoricalCrossentropy(**given)
     metrics: list[Any] = [keras.metrics.CategoricalAccuracy(name="accuracy")]
-    if recipe.l2 or recipe.l2_sp:  # the loss holds penalties, more of them in each phase that trains more
+    if _penalised(recipe):  # the more penalties, the more a phase trains
         metrics.append(keras.metrics.CategoricalCrossentropy(CROSS_ENTROPY, **given))
     compiled: Any = hardware.jit_compile(hardware.device())
     model.compile(optimizer, loss, metrics=metrics, jit_compile=compiled)
@@ -165,9 +236,13 @@ def _watchers(model, recipe: Recipe, phase: Phase, has_dev: bool) -> tuple[list[
         watchers.append(CosineDecay(phase.length, first_epoch=phase.first))
     if not has_dev:
         return watchers, None
-    watched = f"val_{CROSS_ENTROPY}" if recipe.l2 or recipe.l2_sp else "val_loss"
-    stopper = EarlyStopping(watched, "min", patience=max(3, math.ceil(PATIENCE * phase.length)))
+    stopper = EarlyStopping(_watched(recipe), "min", patience=max(3, math.ceil(PATIENCE * phase.length)))
     return [*watchers, stopper], stopper
+
+
+def _watched(recipe: Recipe) -> str:
+    """The dev set's loss, without penalties."""
+    return f"val_{CROSS_ENTROPY}" if _penalised(recipe) else "val_loss"
 
 
 def _class_weights(data: Data) -> dict[int, float]:

@@ -30,7 +30,8 @@ from zoo.transfer.freezing import freeze
 
 RECIPE, DATA, ENVIRONMENT, MANIFEST = "recipe.json", "data.json", "environment.json", "manifest.csv"
 CROSS_ENTROPY = "cross_entropy"  # the loss without penalties, in the history of runs that have some
-MODEL, HISTORY = "model.keras", "history.csv"  # the history is written last: where it stands, the run is whole
+HISTORY, MODEL = "history.csv", "model.keras"  # the model is written last: where it stands, the run is whole
+CHECKPOINTS, GRADIENTS = "checkpoints", "gradients.csv"
 
 
 class Run:
@@ -179,12 +180,17 @@ def epochs(history: Mapping[str, Sequence[float]]) -> int:
 
 def finished(directory: Path) -> bool:
     """Whether a folder holds a whole run."""
-    return (directory / HISTORY).exists()
+    return (directory / MODEL).exists() and (directory / HISTORY).exists()
 
 
 def begun(directory: Path) -> bool:
     """Whether a folder holds a run, whole or not."""
     return (directory / RECIPE).exists()
+
+
+def noted(directory: Path) -> bool:
+    """Whether all is written that is known before the first step."""
+    return (directory / MANIFEST).exists()
 
 
 def write_start(directory: Path, recipe: Recipe, data: Data, environment: dict) -> None:
@@ -197,11 +203,11 @@ def write_start(directory: Path, recipe: Recipe, data: Data, environment: dict) 
 
 
 def write_end(directory: Path, model: keras.Model, history: dict[str, list[float]]) -> None:
-    """The network of the best epoch, then the history."""
-    with writing(directory / MODEL) as temporary:
-        model.save(temporary)
+    """The history, then the network of the best epoch."""
     table = pd.DataFrame({"epoch": range(1, epochs(history) + 1), **history})
     write_text(directory / HISTORY, table.to_csv(index=False))
+    with writing(directory / MODEL) as temporary:
+        model.save(temporary)
 
 
 def load_run(directory: str | os.PathLike, data=None) -> Run:
@@ -245,9 +251,24 @@ def mixing_asked(directory: Path) -> str | None:
     return _recorded(directory, lambda record: record["mixing_asked"])
 
 
+def environment(directory: Path) -> dict:
+    """What was noted of the machine and of decisions when the training began; empty where that cannot be read."""
+    return dict(_recorded(directory, lambda record: record) or {})
+
+
+def fingerprint_at_start(directory: Path) -> str | None:
+    """The fingerprint of the model that was handed over, before it was trained."""
+    return _recorded(directory, lambda record: record["model_at_start"])
+
+
+def computed_once(directory: Path) -> list[bool] | None:
+    """Whether each phase computes its frozen part once; None where that is not known."""
+    return _recorded(directory, lambda record: [bool(part["computed_once"]) for part in record["frozen_part"]])
+
+
 def _was_cached(directory: Path) -> bool:
     """Whether the last phase of a run computed its frozen part once; a hint, so a missing file says no."""
-    return bool(_recorded(directory, lambda record: record["frozen_part"][-1]["computed_once"]))
+    return bool((computed_once(directory) or [False])[-1])
 
 
 def _recorded(directory: Path, find: Callable[[dict], Any]) -> Any:

@@ -65,13 +65,15 @@ class Features:
         """
         return _Epochs(self, batch_size, training, seed)
 
-    def stream(self, batch_size: int, *, seed: int = 0, epoch: int = 0, one_hot: bool = False) -> keras.utils.PyDataset:
+    def stream(
+        self, batch_size: int, *, seed: int = 0, epoch: int = 0, step: int = 0, one_hot: bool = False
+    ) -> keras.utils.PyDataset:
         """Epoch after epoch without end, from the one given: what `fit` gets with `steps_per_epoch`.
 
         Epoch e has the order that the pictures themselves would have, and view e modulo `views`. Labels are int64
-        (n,), or with `one_hot` float32 (n, classes).
+        (n,), or with `one_hot` float32 (n, classes). What stands for the first `step` batches is not meant to be used.
         """
-        return _Stream(self, batch_size, True, seed, epoch, one_hot)
+        return _Stream(self, batch_size, True, seed, epoch, one_hot, step)
 
     def in_order(self, batch_size: int, *, one_hot: bool = False) -> keras.utils.PyDataset:
         """Row by row, the same each time."""
@@ -81,13 +83,13 @@ class Features:
 class _Stream(keras.utils.PyDataset):
     """Batch i of all epochs; a function of i alone, since Keras starts and drops iterators as it likes."""
 
-    def __init__(self, features, batch_size, training, seed, epoch=0, one_hot=False):
+    def __init__(self, features, batch_size, training, seed, epoch=0, one_hot=False, step=0):
         super().__init__()
         self.features = features
         self.batch_size = checked_batch_size(batch_size)
         self.training = training
         self.seed = seed
-        self.first = epoch
+        self.first, self.skipped = epoch, step
         self.steps = steps(len(features), self.batch_size)
         labels = features.labels
         self.targets = np.eye(len(features.class_names), dtype=np.float32)[labels] if one_hot else labels
@@ -99,7 +101,7 @@ class _Stream(keras.utils.PyDataset):
         return None
 
     def __getitem__(self, index):
-        past, step = divmod(index, self.steps)
+        past, step = divmod(max(index, self.skipped), self.steps)
         return self.batch(self.first + past, step)
 
     def batch(self, epoch, step):

@@ -1,0 +1,405 @@
+"""Checkpoints of a fit, from which it goes on to the same end."""
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from callbacks import locking, snapshots
+from callbacks.interrupts import Interrupts
+from callbacks.monitoring import direction_of, improves, value_of
+from callbacks.packing import (
+    arrays_to_variables,
+    finite,
+    pack,
+    random_state,
+    set_random_state,
+    unpack,
+    variables_to_arrays,
+)
+from callbacks.skipping import Metrics, skip
+from callbacks.snapshots import Damaged, Position, Snapshot
+from callbacks.stateful import Stateful, peers
+from callbacks.syncing import synchronize
+
+KEPT = 2  # the newest ones, beside the best
+CHEAP = 0.25  # seconds of writing that every epoch may cost
+SHARE = 0.1  # of the time, beyond that
+_OVER = 2**31  # an epoch behind every last one
+_pending: dict[Path, Future] = {}  # what is being written, also for a fit that ended with an error meanwhile
+
+
+class Checkpoint(Stateful):
+    """Saves everything that a fit needs to go on, and goes on from there when the same `fit` is called again.
+
+    Saved are weights, statistics and seed generators of the model, the optimizer with its slots and rate, the running
+    metrics, the history, the generators of Python, numpy and Keras, and what our other callbacks know: at the end of
+    epochs (of every one, unless writing takes more than a tenth of the time), and within them after `seconds`. The
+    next `fit` with the same folder starts from the newest whole checkpoint; a resumed training ends like one that was
+    never interrupted, to the bit where the operations themselves are repeatable.
+
+    It stands behind our other callbacks in the list. In the middle of an epoch the steps that were done are passed
+    over: their batches are drawn and dropped. So the data must come in an order that the epoch decides, and begin at
+    epoch `position.epoch`: an endless stream that is made for each `fit` reads it there. What Keras shuffles from
+    arrays itself comes in another order.
+
+    A checkpoint is a folder that is written under another name, brought to the disk and renamed, with the SHA-256 of
+    every file. One that is damaged is passed over with a warning. Weights that are not finite are never saved. Writing
+    happens in the background; where it fails, a warning says so and training goes on. One process at a time may use a
+    folder.
+
+    SIGTERM and SIGINT finish the step, save, and end the program with a message; a second one ends it at once.
+
+    Args:
+        directory: Folder for nothing else.
+        monitor: Metric whose best epoch is kept besides the newest two; by default "val_loss" where there is one,
+            else "loss".
+        direction: "max", "min", or None to read it from the metric's name.
+        recipe: Plain values that say how is trained: a checkpoint of another recipe is refused.
+        data: Fingerprint of the data, likewise.
+        seconds: Between two checkpoints within an epoch; 0 for one at every step.
+        advice: How to go on, the end of the message after a signal.
+
+    Attributes:
+        position: Where the fit goes on, `(epoch, step)` from 0; `(0, 0)` where it begins.
+        written: Checkpoints written in this fit.
+
+    Raises:
+        ValueError: If the folder holds anything else, or checkpoints of another recipe, data or model; or if the
+            callback does not stand behind our others.
+        RuntimeError: If another process uses the folder.
+        OSError: If the folder cannot be made or written.
+
+    Example:
+        checkpoint = callbacks.Checkpoint("run/checkpoints")
+        model.fit(x, y, shuffle=False, epochs=20, callbacks=[callbacks.EarlyStopping(), checkpoint])
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        monitor: str | None = None,
+        direction: str | None = None,
+        *,
+        recipe: Any = None,
+        data: Any = None,
+        seconds: float = 300.0,
+        advice: str = "Run the same program again to go on from there.",
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        super().__init__()
+        if not seconds >= 0:
+            raise ValueError(f"`seconds` must not be negative. Received: seconds={seconds}")
+        if monitor is not None:
+            direction_of(monitor, direction)
+        self.directory = Path(directory).absolute()
+        self.monitor, self.direction = monitor, direction
+        self.recipe, self.data = recipe, data
+        self.seconds, self.advice, self.clock = seconds, advice, clock
+        self.written = 0
+        self._check_folder()
+        self._start: Position | None = None
+        self._interrupts = Interrupts()
+        self._rows: list[dict[str, float]] = []
+
+    @property
+    def position(self) -> Position:
+        """Where the fit goes on."""
+        if self._start is None:
+            newest = self._newest()
+            self._start = newest.position if newest else Position(0, 0)
+        return self._start
+
+    def get_state(self):
+        return {"best": self._best, "best_position": self._best_position}
+
+    def set_state(self, state):
+        self._best = state["best"]
+        self._best_position = state["best_position"] and Position(*state["best_position"])
+
+    def on_train_begin(self, logs=None):
+        others = peers(self.model)
+        if others[-1] is not self:
+            raise ValueError(
+                f"Checkpoint must stand behind our other callbacks, to save what they know. Received: "
+                f"{', '.join(type(callback).__name__ for callback in others)}"
+            )
+        self._lock = locking.hold(self.directory)
+        self._warned = False
+        self._wait()
+        snapshots.tidy(self.directory)
+        snapshot = self._newest()
+        self._start = snapshot.position if snapshot else Position(0, 0)
+        self._kept = [self._start] if snapshot else []
+        self._best = self._best_position = None
+        self._rows = []
+        self._epoch, self._step = self._start
+        self._metrics = self._last_metrics = Metrics([], {})
+        self._skipping = self._stopped = False
+        self._writing = 0.0  # seconds that the last one took to write
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self.written = 0
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        if snapshot:
+            self._restore(snapshot)
+        self._saved_at = self.clock()
+        self._interrupts.listen(self.model)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model._initial_epoch = None  # used up
+        self._refill_history()
+        self._epoch, self._step = epoch, 0
+        if epoch == self.position.epoch and self.position.step:
+            self._skipping = True
+            skip(self.model, self.position.step, self._last_metrics, self._end_of_skipping)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._step = batch
+        if self._skipping:
+            if self._interrupts.received:
+                self._leave(self.position)
+            return
+        if self._interrupts.received:
+            self._save(Position(self._epoch, batch), at_once=True)
+            self._leave(Position(self._epoch, batch))
+        if batch and self.clock() - self._saved_at >= self.seconds:
+            self._save(Position(self._epoch, batch))
+
+    def on_test_begin(self, logs=None):
+        # the weights stay as they are while the dev set is gone through, but the metrics do not
+        self._skipping = False
+        self._metrics = Metrics.of(self.model)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        if self._interrupts.received:
+            done = Position(self._epoch, self._step + self.model.steps_per_execution)
+            self._save(done, at_once=True, metrics=self._metrics)
+            self._leave(done)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._skipping = False
+        self._rows.append({"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}})
+        position = Position(epoch + 1, 0)
+        monitor = self.monitor or ("val_loss" if "val_loss" in (logs or {}) else "loss")
+        value = value_of(monitor, logs or {})
+        self._stopped = bool(self.model.stop_training)
+        last = self._stopped or epoch + 1 == self.params.get("epochs")
+        interrupted = bool(self._interrupts.received)
+        if last or interrupted or not self._too_soon():
+            if improves(value, self._best, direction_of(monitor, self.direction), 0.0):
+                self._best, self._best_position = value, position
+            self._save(position, at_once=last or interrupted)
+        if interrupted and not last:
+            self._leave(position)
+
+    def on_train_end(self, logs=None):
+        self._refill_history()
+        self.model._initial_epoch = None
+        self._wait()
+        self._writer.shutdown()
+        self._release()
+
+    def _release(self):
+        self._interrupts.stop()
+        self._lock.release(force=True)
+
+    def _leave(self, position):
+        """Ends the program after a signal; everything is saved."""
+        self._wait()
+        if position not in self._kept:
+            message = f"Stopped in epoch {position.epoch + 1}, and nothing could be saved."
+        else:
+            steps = f", step {position.step} of {self.params.get('steps') or '?'}" if position.step else ""
+            message = f"Saved after {position.epoch} epochs{steps} in {self.directory}. {self.advice}"
+        self._writer.shutdown()
+        self._release()
+        self._interrupts.obey(message)
+
+    def _too_soon(self):
+        """Whether writing would take too large a share of the time."""
+        return self._writing > CHEAP and self.clock() - self._saved_at < self._writing / SHARE
+
+    def _save(self, position, at_once=False, metrics=None):
+        """Copies everything that is to be saved, and hands it to the writer."""
+        self._wait()
+        synchronize(self.model)
+        known: dict[str, np.ndarray] = {}
+        states = {name: callback.get_state() for name, callback in _named(peers(self.model)).items()}
+        running = metrics or (Metrics.of(self.model) if position.step else Metrics([], {}))
+        plain = {
+            "callbacks": states,
+            "random": random_state(),
+            "metrics": running.arrays,
+            "logs": running.logs,
+            "rows": self._rows,
+            "stopped": self._stopped,
+        }
+        state = pack(plain, known, "")
+        arrays = {
+            "model": variables_to_arrays(self.model.variables),
+            "optimizer": variables_to_arrays(self.model.optimizer.variables),
+            "state": known,
+        }
+        self._saved_at = self.clock()
+        written = self._writer.submit(self._write, position, arrays, state, self._about(), self._best_position)
+        _pending[self.directory] = written
+        if at_once:
+            self._wait()
+
+    def _write(self, position, arrays, state, about, best):
+        """Writes a checkpoint and drops those that are no longer needed; in the background."""
+        began = self.clock()
+        if not finite(arrays["model"]):
+            return f"The weights are not finite after {_where(position)}, so they were not saved."
+        snapshots.write(self.directory, position, arrays, state, about)
+        self.written += 1
+        self._kept = sorted({*self._kept, position})
+        needed = {*self._kept[-KEPT:], best}
+        for old in snapshots.positions(self.directory):
+            if old < position and old not in needed:
+                snapshots.remove(self.directory, old)
+        self._kept = [kept for kept in self._kept if kept in needed]
+        self._writing = self.clock() - began
+        return None
+
+    def _wait(self):
+        """Waits for the writer, and says what it met."""
+        pending = _pending.pop(self.directory, None)
+        try:
+            trouble = pending and pending.result()
+        except OSError as error:
+            trouble = (
+                f"A checkpoint could not be written to {self.directory}: {error.strerror or error}. "
+                "Training goes on; earlier checkpoints are as they were."
+            )
+            self._warned = False
+        if trouble and not self._warned:  # weights that are not finite stay so
+            self._warned = True
+            warnings.warn(trouble, RuntimeWarning, stacklevel=2)
+
+    def _restore(self, snapshot: Snapshot):
+        """Puts everything back where it was; the metrics follow behind Keras' own reset."""
+        self._check_about(snapshot)
+        synchronize(self.model)
+        arrays_to_variables(snapshot.arrays["model"], self.model.variables, "weights")
+        arrays_to_variables(snapshot.arrays["optimizer"], self.model.optimizer.variables, "optimizer")
+        state = unpack(snapshot.state, snapshot.arrays["state"])
+        for name, callback in _named(peers(self.model)).items():
+            callback.set_state(state["callbacks"][name])
+        set_random_state(state["random"])
+        self._rows = state["rows"]
+        self._last_metrics = Metrics(state["metrics"], state["logs"])
+        self.model._initial_epoch = _OVER if state["stopped"] else snapshot.position.epoch
+        self._kept += [there for there in snapshots.positions(self.directory) if there == self._best_position]
+
+    def _end_of_skipping(self):
+        self._skipping = False
+
+    def _refill_history(self):
+        """Gives Keras' history the epochs of the earlier process."""
+        history = self.model.history
+        if self._rows and not history.epoch:
+            history.epoch = [row["epoch"] for row in self._rows]
+            for row in self._rows:
+                for name, value in row.items():
+                    if name != "epoch":
+                        history.history.setdefault(name, []).append(value)
+
+    def _check_folder(self):
+        """Makes the folder, or refuses it."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"The folder {self.directory} cannot be made: {error.strerror}.") from None
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise PermissionError(f"The folder {self.directory} cannot be written. Choose another one.")
+        others = snapshots.strangers(self.directory, locking.FILES)
+        if others:
+            raise ValueError(
+                f"{self.directory} holds files that are none of ours ({', '.join(others[:3])}"
+                f"{', ...' if others[3:] else ''}). Give the checkpoints a folder of their own."
+            )
+
+    def _newest(self) -> Snapshot | None:
+        """The newest whole checkpoint; those that are damaged are named in a warning."""
+        for position in snapshots.positions(self.directory):
+            try:
+                return snapshots.read(self.directory / position.name)
+            except Damaged as error:
+                warnings.warn(
+                    f"The checkpoint {self.directory / position.name} is damaged and not used: {error}.",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+        return None
+
+    def _about(self):
+        """What the manifest says of the fit."""
+        optimizer: Any = self.model.optimizer
+        return {
+            "recipe": _plain(self.recipe),
+            "data": _plain(self.data),
+            "fit": {
+                "steps": self.params.get("steps"),
+                "optimizer": type(optimizer).__name__,
+                "callbacks": list(_named(peers(self.model))),
+                "weights": [list(variable.shape) for variable in self.model.trainable_variables],
+            },
+            "versions": {
+                "python": sys.version.split()[0],
+                "keras": keras.version(),
+                "backend": keras.backend.backend(),
+                "numpy": np.__version__,
+            },
+        }
+
+    def _check_about(self, snapshot):
+        there, here = snapshot.about, self._about()
+        for name in ("recipe", "data", "fit"):
+            if there[name] != here[name]:
+                raise ValueError(
+                    f"The checkpoints in {self.directory} belong to another {'training' if name == 'fit' else name}: "
+                    f"{_difference(there[name], here[name])}. Choose another folder, or remove them to start anew."
+                )
+
+
+def _named(callbacks):
+    """The callbacks under names that are the same in every process."""
+    names: dict[str, Stateful] = {}
+    for callback in callbacks:
+        kind = type(callback).__name__
+        number = sum(name.split("-")[0] == kind for name in names)
+        names[f"{kind}-{number + 1}" if number else kind] = callback
+    return names
+
+
+def _plain(value):
+    """As JSON would give it back."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _difference(there, here) -> str:
+    """Where two descriptions differ, in words."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+        return "; ".join(f"{name}: {_short(there.get(name))} there, {_short(here.get(name))} here" for name in names)
+    return f"{_short(there)} there, {_short(here)} here"
+
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _where(position) -> str:
+    return f"epoch {position.epoch}" + (f", step {position.step} of the next one" if position.step else "")

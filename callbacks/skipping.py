@@ -1,0 +1,68 @@
+"""Passing over the steps of an epoch that an earlier process has done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from callbacks.packing import variables_to_arrays
+
+
+@dataclass
+class Metrics:
+    """The running metrics in the middle of an epoch.
+
+    Attributes:
+        arrays: The values of the model's metric variables.
+        logs: What they come to.
+    """
+
+    arrays: list[np.ndarray]
+    logs: dict[str, float]
+
+    @classmethod
+    def of(cls, model) -> "Metrics":
+        """Those of a model, which is synchronised."""
+        arrays = list(variables_to_arrays(model.metrics_variables).values())
+        return cls(arrays, {name: float(value) for name, value in model.get_metrics_result().items()})
+
+
+def skip(model, steps: int, metrics: Metrics, done: Callable[[], None]) -> None:
+    """Lets the first steps of the epoch that begins pass without training; then the metrics are as given.
+
+    Keras asks the model for its `train_function` at every step, so another one can stand there for a while. It draws
+    each step's data and drops it.
+
+    Args:
+        model: One that is being fitted.
+        steps: How many.
+        metrics: The running metrics behind them.
+        done: Called after the last of them.
+    """
+    train, passed = model.train_function, 0
+
+    def passing(*arguments):  # (iterator), or on JAX (state, batches)
+        nonlocal passed
+        *state, data = arguments
+        drawn = data if isinstance(data, list) else [next(data) for _ in range(model.steps_per_execution)]
+        passed += model.steps_per_execution
+        if passed >= steps:
+            model.train_function = train
+            if state:
+                *others, _ = state[0]
+                state = [(*others, [keras.ops.convert_to_tensor(array) for array in metrics.arrays])]
+            else:
+                # Here metrics come into being with the first step, which has not been taken in this process.
+                model._symbolic_build(data_batch=drawn[0])
+                _assign(model.metrics_variables, metrics.arrays)
+            done()
+        return (metrics.logs, *state) if state else metrics.logs
+
+    model.train_function = passing
+
+
+def _assign(variables: list[Any], arrays: list[np.ndarray]) -> None:
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
