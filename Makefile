@@ -7,7 +7,7 @@ JAX := .venv-jax
 DEMO := runs/demo
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow test-jax lint types format docs clean
+.PHONY: demo test test-slow test-faults test-jax lint types format docs clean
 
 demo: $(INSTALLED)  ## train on the embedded digits, evaluate, export, verify
 	rm -rf $(DEMO)
@@ -20,6 +20,9 @@ test: $(INSTALLED)  ## the short tests
 
 test-slow: $(INSTALLED)  ## the slow ones; MARKS='slow and not long' without those that are many alike
 	$(BIN)/python -m pytest -q -m '$(or $(MARKS),slow)'
+
+test-faults: $(INSTALLED)  ## kills, full disks, damaged files
+	$(BIN)/python -m pytest -q -m 'slow or not slow' tests/faults
 
 JAX_AUGMENT := $(patsubst %,tests/augment/test_%.py,every_layer draws resampling mixing colour noise blur erase)
 JAX_TESTS := $(if $(LONG),tests/augment,$(JAX_AUGMENT)) tests/callbacks $(patsubst %,tests/zoo/test_%.py,fusing frozen_training rates anchor)

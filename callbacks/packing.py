@@ -6,7 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state  # Keras keeps its own generator there, and nowhere public
 
+_GENERATOR = "global_seed_generator"
 _REFERENCE = "$array"  # the key that stands for an array in plain values
 
 
@@ -65,25 +67,24 @@ def random_state() -> dict[str, Any]:
     """The states of Python's, numpy's and Keras' own generators; those of layers are variables of the model."""
     kind, keys, *rest = np.random.get_state()
     version, words, gauss = random.getstate()
+    generator = global_state.get_global_attribute(_GENERATOR)  # None before something has asked for it
     return {
         "python": [version, list(words), gauss],
         "numpy": [kind, np.asarray(keys), *rest],
-        "keras": keras.ops.convert_to_numpy(_generator().state),
+        "keras": None if generator is None else _copy(generator.state),
     }
 
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Puts back what `random_state` gave."""
+    generator = None
+    if state["keras"] is not None:
+        generator = global_state.get_global_attribute(_GENERATOR) or keras.random.SeedGenerator(0)
+        generator.state.assign(state["keras"])
+    global_state.set_global_attribute(_GENERATOR, generator)
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     np.random.set_state(tuple(state["numpy"]))
-    _generator().state.assign(state["keras"])
-
-
-def _generator():
-    from keras.src.random.seed_generator import global_seed_generator  # Keras has no public way to it
-
-    return global_seed_generator()
 
 
 def _copy(value) -> np.ndarray:

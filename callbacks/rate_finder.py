@@ -2,14 +2,13 @@
 
 import itertools
 import math
-import random
 from typing import Any
 
 import keras
 import numpy as np
-from keras.src.backend.common import global_state  # Keras keeps its own generator there, and nowhere public
 
 from callbacks.average import ExponentialAverage
+from callbacks.packing import random_state, set_random_state
 from callbacks.syncing import synchronize
 
 LEAST_FALL = 0.01  # of the loss: what falls by less is noise
@@ -109,13 +108,13 @@ class LearningRateFinder(keras.callbacks.Callback):
         if not model.built:
             model(first[0])
         known = {name: getattr(model, name, None) for name in ("history", "stop_training")}
-        chance = _Chance()  # already here, since Keras traces a model before a fit begins
+        chance = random_state()  # already here, since Keras traces a model before a fit begins
         try:
             stream = (batch for batch in itertools.chain([first], batches))  # Keras takes no other iterator
             model.fit(stream, steps_per_epoch=self.steps, epochs=1, verbose=0, shuffle=False, callbacks=[self])
         finally:
             self._restore()
-            chance.restore()
+            set_random_state(chance)
             for name, value in known.items():
                 setattr(model, name, value)
         return self
@@ -252,31 +251,16 @@ class _State:
         self.model = model
         self.copies = _copies([*model.variables, *model.optimizer.variables])
         self.metrics = _copies(model.metrics_variables)
-        self.chance = _Chance()
+        self.chance = random_state()
 
     def restore(self):
         _assign(self.copies)
-        self.chance.restore()
+        set_random_state(self.chance)
 
     def restore_metrics(self):
         """Apart from the rest, since `fit` still reads the logs of its epoch off them."""
         self.model.reset_metrics()  # those that only the first step made
         _assign(self.metrics)
-
-
-class _Chance:
-    """The random states of Python, NumPy and Keras, as they are now."""
-
-    def __init__(self):
-        self.generator = global_state.get_global_attribute("global_seed_generator")
-        self.seed = _copies([] if self.generator is None else [self.generator.state])
-        self.python, self.numpy = random.getstate(), np.random.get_state()
-
-    def restore(self):
-        _assign(self.seed)
-        global_state.set_global_attribute("global_seed_generator", self.generator)
-        random.setstate(self.python)
-        np.random.set_state(self.numpy)
 
 
 def _copies(variables):

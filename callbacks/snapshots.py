@@ -113,8 +113,9 @@ def write(
                 os.replace(old, path)
         raise
     finally:
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        if path.exists():  # else what was put aside is all that there is
+            shutil.rmtree(old, ignore_errors=True)
     return path
 
 
@@ -146,7 +147,8 @@ def read(path: Path) -> Snapshot:
 def positions(directory: Path) -> list[Position]:
     """The positions of which there are snapshots, whole or not, newest first."""
     found = (_NAME.fullmatch(entry.name) for entry in os.scandir(directory) if entry.is_dir())
-    return sorted((Position(int(match[1]), int(match[2])) for match in found if match), reverse=True)
+    there = [(match[0], Position(int(match[1]), int(match[2]))) for match in found if match]
+    return sorted((position for name, position in there if position.name == name), reverse=True)
 
 
 def strangers(directory: Path, known: Iterable[str] = ()) -> list[str]:
@@ -192,7 +194,7 @@ def _manifest(path: Path) -> dict[str, Any]:
             raise Damaged("it lies under another name than it was written")
     except Damaged:
         raise
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise Damaged(f"{MANIFEST} cannot be read") from None
     return manifest
 

@@ -32,7 +32,7 @@ def test_make_targets_of_the_readme_exist():
     named = set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE))
     named |= {word for words in re.findall(r"`make ([a-z -]+)`", text) for word in words.split()}
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {"demo", "test", "test-slow", "lint", "types"} <= named <= targets
+    assert {"demo", "test", "test-slow", "test-faults", "lint", "types"} <= named <= targets
 
 
 @pytest.mark.slow
@@ -44,7 +44,7 @@ def test_the_readme_does_what_it_says(reader):
         done = subprocess.run(["bash", "-c", line], timeout=300, **reader)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     scripts = [text for kind, text in BLOCKS if kind == "python"]
-    assert len(scripts) == 5
+    assert len(scripts) == 6
     for text in scripts:
         done = subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", text], timeout=300, **reader)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"

@@ -164,6 +164,8 @@ def test_batches_have_the_order_of_the_pictures_and_the_view_of_the_epoch(parts,
     features = zoo.cache_features(trunk, data.train, policy=augment.policy("light", 8), views=2, directory=tmp_path)
     steps = pipeline.steps(len(data.train), 32)
     endless = features.stream(32, seed=5, epoch=3)
+    resumed = features.stream(32, seed=5, epoch=3, step=2)
+    assert all(np.array_equal(resumed[i][0], endless[i][0]) for i in range(2, 2 * steps))
     dataset = features.dataset(32, training=True, seed=5)
     assert len(dataset) == steps
     for past in range(3):

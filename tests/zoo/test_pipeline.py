@@ -57,6 +57,14 @@ def test_one_hot_labels_are_the_labels(train):
         assert hot.shape[1] == 3
 
 
+def test_behind_the_steps_that_were_done_the_stream_is_that_of_the_whole_epoch(train):
+    steps = -(-len(train) // 32)
+    whole = rows_of(pipeline.stream(train, 32, seed=3, epoch=1).take(2 * steps), train)
+    late = train.stream(32, seed=3, epoch=1, step=2).take(2 * steps)
+    assert [len(images) for images, _ in late.take(2)] == [1, 1]  # cheap
+    assert rows_of(late.skip(2), train) == whole[64:]
+
+
 def test_a_policy_gets_epoch_and_picture_of_each_row(train):
     dataset = train.dataset(batch_size=len(train), training=True, policy=lambda images, **given: given["keys"])
     keys = [next(iter(dataset))[0].numpy() for _ in range(2)]

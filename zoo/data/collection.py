@@ -209,6 +209,22 @@ class Split:
             return pipeline.shuffled(self, batch_size, policy=policy, seed=seed)
         return pipeline.in_order(self, batch_size)
 
+    def stream(self, batch_size: int = 32, *, policy=None, seed: int = 0, epoch: int = 0, step: int = 0):
+        """Epoch after epoch without end, for a `fit` with `steps_per_epoch` that is to go on where it was.
+
+        Each epoch has its own order, a function of the seed and its number alone.
+
+        Args:
+            batch_size: Pictures a batch; the last one of an epoch may be smaller.
+            policy: A layer that augments, called with `keys` (epoch, picture).
+            seed: Decides the order and nothing else.
+            epoch: The first one, from 0, such as `Checkpoint.position.epoch`.
+            step: What stands for so many batches of the first epoch is cheap and not meant to be used.
+        """
+        from zoo.data import pipeline
+
+        return pipeline.stream(self, batch_size, policy=policy, seed=seed, epoch=epoch, step=step)
+
     def pixels(self) -> np.ndarray:
         """All pictures prepared, uint8 (n, height, width, channels), made on first use and kept."""
         key = (self.name, self.geometry)
