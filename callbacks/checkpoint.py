@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from callbacks.packing import (
     unpack,
     variables_to_arrays,
 )
-from callbacks.skipping import Metrics, skip
+from callbacks.skipping import Metrics, skip, stop_skipping
 from callbacks.snapshots import Damaged, Position, Snapshot
-from callbacks.stateful import Stateful, peers
+from callbacks.stateful import Stateful, paused, peers, unpause
 from callbacks.syncing import synchronize
 
 KEPT = 2  # the newest ones, beside the best
@@ -68,7 +68,7 @@ class Checkpoint(Stateful):
         advice: How to go on, the end of the message after a signal.
 
     Attributes:
-        position: Where the fit goes on, `(epoch, step)` from 0; `(0, 0)` where it begins.
+        position: Where the next fit goes on, `(epoch, step)` from 0; `(0, 0)` where it begins.
         written: Checkpoints written in this fit.
 
     Raises:
@@ -105,17 +105,17 @@ class Checkpoint(Stateful):
         self.seconds, self.advice, self.clock = seconds, advice, clock
         self.written = 0
         self._check_folder()
-        self._start: Position | None = None
+        self._start = Position(0, 0)  # where the fit that runs began
+        self._told: Position | None = None
         self._interrupts = Interrupts()
         self._rows: list[dict[str, float]] = []
 
     @property
     def position(self) -> Position:
-        """Where the fit goes on."""
-        if self._start is None:
-            newest = self._newest()
-            self._start = newest.position if newest else Position(0, 0)
-        return self._start
+        """Where the next fit goes on; read from the disk."""
+        newest = self._newest()
+        self._told = newest.position if newest else Position(0, 0)
+        return self._told
 
     def get_state(self):
         return {"best": self._best, "best_position": self._best_position}
@@ -131,18 +131,26 @@ class Checkpoint(Stateful):
                 f"Checkpoint must stand behind our other callbacks, to save what they know. Received: "
                 f"{', '.join(type(callback).__name__ for callback in others)}"
             )
+        unpause(self.model)
         self._lock = locking.hold(self.directory)
         self._warned = False
         self._wait()
         snapshots.tidy(self.directory)
         snapshot = self._newest()
         self._start = snapshot.position if snapshot else Position(0, 0)
+        told, self._told = self._told, None
+        if told not in (None, self._start):
+            self._lock.release()
+            raise RuntimeError(
+                f"The checkpoints in {self.directory} have changed since `position` was read, and data made for it "
+                "would not fit. Make callback and data again."
+            )
         self._kept = [self._start] if snapshot else []
         self._best = self._best_position = None
         self._rows = []
         self._epoch, self._step = self._start
         self._metrics = self._last_metrics = Metrics([], {})
-        self._skipping = self._stopped = False
+        self._skipping = self._stopped = self._cut = False
         self._writing = 0.0  # seconds that the last one took to write
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self.written = 0
@@ -157,20 +165,25 @@ class Checkpoint(Stateful):
         self.model._initial_epoch = None  # used up
         self._refill_history()
         self._epoch, self._step = epoch, 0
-        if epoch == self.position.epoch and self.position.step:
+        if epoch == self._start.epoch and self._start.step:
             self._skipping = True
-            skip(self.model, self.position.step, self._last_metrics, self._end_of_skipping)
+            skip(self.model, self._start.step, self._last_metrics, self._end_of_skipping)
 
     def on_train_batch_begin(self, batch, logs=None):
         self._step = batch
         if self._skipping:
+            self._cut = paused(self._model)
             if self._interrupts.received:
-                self._leave(self.position)
+                self._leave(self._start)
             return
         if self._interrupts.received:
             self._save(Position(self._epoch, batch), at_once=True)
             self._leave(Position(self._epoch, batch))
-        if batch and self.clock() - self._saved_at >= self.seconds:
+        # by a budget of time, which lets this step run: it will be taken again (and on JAX `self.model` costs a copy)
+        if paused(self._model):
+            self._cut = True
+            self._save(Position(self._epoch, batch))
+        elif batch and self.clock() - self._saved_at >= self.seconds:
             self._save(Position(self._epoch, batch))
 
     def on_test_begin(self, logs=None):
@@ -185,13 +198,16 @@ class Checkpoint(Stateful):
             self._leave(done)
 
     def on_epoch_end(self, epoch, logs=None):
+        stop_skipping(self.model)
         self._skipping = False
+        if self._cut:
+            return
         self._rows.append({"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}})
         position = Position(epoch + 1, 0)
         monitor = self.monitor or ("val_loss" if "val_loss" in (logs or {}) else "loss")
         value = value_of(monitor, logs or {})
-        self._stopped = bool(self.model.stop_training)
-        last = self._stopped or epoch + 1 == self.params.get("epochs")
+        self._stopped = bool(self.model.stop_training) and not paused(self.model)
+        last = bool(self.model.stop_training) or epoch + 1 == self.params.get("epochs")
         interrupted = bool(self._interrupts.received)
         if last or interrupted or not self._too_soon():
             if improves(value, self._best, direction_of(monitor, self.direction), 0.0):
@@ -213,6 +229,7 @@ class Checkpoint(Stateful):
 
     def _leave(self, position):
         """Ends the program after a signal; everything is saved."""
+        stop_skipping(self.model)
         self._wait()
         if position not in self._kept:
             message = f"Stopped in epoch {position.epoch + 1}, and nothing could be saved."
@@ -330,6 +347,8 @@ class Checkpoint(Stateful):
 
     def _newest(self) -> Snapshot | None:
         """The newest whole checkpoint; those that are damaged are named in a warning."""
+        if writing := _pending.get(self.directory):  # for a fit that ended with an error just now
+            wait([writing])
         for position in snapshots.positions(self.directory):
             try:
                 return snapshots.read(self.directory / position.name)

@@ -41,6 +41,7 @@ def skip(model, steps: int, metrics: Metrics, done: Callable[[], None]) -> None:
         metrics: The running metrics behind them.
         done: Called after the last of them.
     """
+    stop_skipping(model)  # of a fit that ended with an error
     train, passed = model.train_function, 0
 
     def passing(*arguments):  # (iterator), or on JAX (state, batches)
@@ -49,7 +50,7 @@ def skip(model, steps: int, metrics: Metrics, done: Callable[[], None]) -> None:
         drawn = data if isinstance(data, list) else [next(data) for _ in range(model.steps_per_execution)]
         passed += model.steps_per_execution
         if passed >= steps:
-            model.train_function = train
+            stop_skipping(model)
             if state:
                 *others, _ = state[0]
                 state = [(*others, [keras.ops.convert_to_tensor(array) for array in metrics.arrays])]
@@ -60,7 +61,13 @@ def skip(model, steps: int, metrics: Metrics, done: Callable[[], None]) -> None:
             done()
         return (metrics.logs, *state) if state else metrics.logs
 
+    passing.instead_of = train  # type: ignore[attr-defined]
     model.train_function = passing
+
+
+def stop_skipping(model) -> None:
+    """Gives a model its own function back, where `skip` took its place."""
+    model.train_function = getattr(model.train_function, "instead_of", model.train_function)
 
 
 def _assign(variables: list[Any], arrays: list[np.ndarray]) -> None:

@@ -42,6 +42,22 @@ def peers(model) -> list[Stateful]:
     return [callback for callback in known if callback is not None]
 
 
+def pause(model) -> None:
+    """Stops a fit that is to be gone on with, as `Checkpoint` does when it is called again."""
+    model.stop_training = True
+    _paused.add(model)
+
+
+def unpause(model) -> None:
+    """Forgets an earlier `pause`."""
+    _paused.discard(model)
+
+
+def paused(model) -> bool:
+    """Whether the fit was stopped by `pause`."""
+    return model in _paused
+
+
 class _List:
     """The callbacks of one fit."""
 
@@ -50,6 +66,7 @@ class _List:
         self.complete = False
 
 
+_paused: "weakref.WeakSet[keras.Model]" = weakref.WeakSet()
 _lists: "weakref.WeakKeyDictionary[keras.Model, _List]" = weakref.WeakKeyDictionary()
 
 

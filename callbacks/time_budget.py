@@ -4,6 +4,8 @@ import time
 
 import keras
 
+from callbacks.stateful import pause
+
 
 class TimeBudget(keras.callbacks.Callback):
     """Stops training in time, so that what comes after it, such as evaluation and export, still fits.
@@ -11,7 +13,8 @@ class TimeBudget(keras.callbacks.Callback):
     At the end of an epoch it stops where the time left would not hold another one: the longest so far, callbacks and
     validation included, the first one of the fit left out as soon as there is another, since it compiles. An epoch in
     which the time runs out nevertheless is cut behind the step that runs; Keras still validates, and `reserve` should
-    leave room for that. At least one step is made however small the budget.
+    leave room for that. At least one step is made however small the budget. With a `Checkpoint` behind it, the same fit
+    called again goes on from there.
 
     Args:
         seconds: Wall-clock budget in seconds, counted from the start of `fit`.
@@ -73,7 +76,7 @@ class TimeBudget(keras.callbacks.Callback):
 
     def _stop(self, reason):
         self.stopped_epoch, self.reason = self._epoch, reason
-        self.model.stop_training = True
+        pause(self.model)
 
     def _given(self):
         less = f" less {self.reserve:.3g} s in reserve" if self.reserve else ""
