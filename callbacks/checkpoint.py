@@ -1,18 +1,17 @@
 """Checkpoints of a fit, from which it goes on to the same end."""
 
 import os
-import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from callbacks import locking, snapshots
+from callbacks.belonging import about, named, refuse_another
 from callbacks.interrupts import Interrupts
 from callbacks.monitoring import direction_of, improves, value_of
 from callbacks.packing import (
@@ -107,6 +106,7 @@ class Checkpoint(Stateful):
         self._check_folder()
         self._start = Position(0, 0)  # where the fit that runs began
         self._told: Position | None = None
+        self._damaged: set[Position] = set()  # those that were named
         self._interrupts = Interrupts()
         self._rows: list[dict[str, float]] = []
 
@@ -146,7 +146,7 @@ class Checkpoint(Stateful):
                 "would not fit. Make callback and data again."
             )
         self._kept = [self._start] if snapshot else []
-        self._best = self._best_position = None
+        self._best = self._best_position = self._best_kept = None
         self._rows = []
         self._epoch, self._step = self._start
         self._metrics = self._last_metrics = Metrics([], {})
@@ -249,7 +249,7 @@ class Checkpoint(Stateful):
         self._wait()
         synchronize(self.model)
         known: dict[str, np.ndarray] = {}
-        states = {name: callback.get_state() for name, callback in _named(peers(self.model)).items()}
+        states = {name: callback.get_state() for name, callback in named(peers(self.model)).items()}
         running = metrics or (Metrics.of(self.model) if position.step else Metrics([], {}))
         plain = {
             "callbacks": states,
@@ -274,12 +274,14 @@ class Checkpoint(Stateful):
     def _write(self, position, arrays, state, about, best):
         """Writes a checkpoint and drops those that are no longer needed; in the background."""
         began = self.clock()
-        if not finite(arrays["model"]):
+        if not finite(arrays["model"].values()):
             return f"The weights are not finite after {_where(position)}, so they were not saved."
         snapshots.write(self.directory, position, arrays, state, about)
         self.written += 1
         self._kept = sorted({*self._kept, position})
-        needed = {*self._kept[-KEPT:], best}
+        if best == position:  # not before it is on the disk: it takes the place of another one
+            self._best_kept = best
+        needed = {*self._kept[-KEPT:], self._best_kept}
         for old in snapshots.positions(self.directory):
             if old < position and old not in needed:
                 snapshots.remove(self.directory, old)
@@ -304,18 +306,18 @@ class Checkpoint(Stateful):
 
     def _restore(self, snapshot: Snapshot):
         """Puts everything back where it was; the metrics follow behind Keras' own reset."""
-        self._check_about(snapshot)
+        refuse_another(self.directory, snapshot.about, self._about())
         synchronize(self.model)
         arrays_to_variables(snapshot.arrays["model"], self.model.variables, "weights")
         arrays_to_variables(snapshot.arrays["optimizer"], self.model.optimizer.variables, "optimizer")
         state = unpack(snapshot.state, snapshot.arrays["state"])
-        for name, callback in _named(peers(self.model)).items():
+        for name, callback in named(peers(self.model)).items():
             callback.set_state(state["callbacks"][name])
         set_random_state(state["random"])
         self._rows = state["rows"]
         self._last_metrics = Metrics(state["metrics"], state["logs"])
         self.model._initial_epoch = _OVER if state["stopped"] else snapshot.position.epoch
-        self._kept += [there for there in snapshots.positions(self.directory) if there == self._best_position]
+        self._best_kept = self._best_position
 
     def _end_of_skipping(self):
         self._skipping = False
@@ -353,6 +355,9 @@ class Checkpoint(Stateful):
             try:
                 return snapshots.read(self.directory / position.name)
             except Damaged as error:
+                if position in self._damaged:
+                    continue
+                self._damaged.add(position)
                 warnings.warn(
                     f"The checkpoint {self.directory / position.name} is damaged and not used: {error}.",
                     RuntimeWarning,
@@ -361,63 +366,7 @@ class Checkpoint(Stateful):
         return None
 
     def _about(self):
-        """What the manifest says of the fit."""
-        optimizer: Any = self.model.optimizer
-        return {
-            "recipe": _plain(self.recipe),
-            "data": _plain(self.data),
-            "fit": {
-                "steps": self.params.get("steps"),
-                "optimizer": type(optimizer).__name__,
-                "callbacks": list(_named(peers(self.model))),
-                "weights": [list(variable.shape) for variable in self.model.trainable_variables],
-            },
-            "versions": {
-                "python": sys.version.split()[0],
-                "keras": keras.version(),
-                "backend": keras.backend.backend(),
-                "numpy": np.__version__,
-            },
-        }
-
-    def _check_about(self, snapshot):
-        there, here = snapshot.about, self._about()
-        for name in ("recipe", "data", "fit"):
-            if there[name] != here[name]:
-                raise ValueError(
-                    f"The checkpoints in {self.directory} belong to another {'training' if name == 'fit' else name}: "
-                    f"{_difference(there[name], here[name])}. Choose another folder, or remove them to start anew."
-                )
-
-
-def _named(callbacks):
-    """The callbacks under names that are the same in every process."""
-    names: dict[str, Stateful] = {}
-    for callback in callbacks:
-        kind = type(callback).__name__
-        number = sum(name.split("-")[0] == kind for name in names)
-        names[f"{kind}-{number + 1}" if number else kind] = callback
-    return names
-
-
-def _plain(value):
-    """As JSON would give it back."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _difference(there, here) -> str:
-    """Where two descriptions differ, in words."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
-        return "; ".join(f"{name}: {_short(there.get(name))} there, {_short(here.get(name))} here" for name in names)
-    return f"{_short(there)} there, {_short(here)} here"
-
-
-def _short(value) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+        return about(self.model, self.params or {}, self.recipe, self.data)
 
 
 def _where(position) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 
 from callbacks.average import ExponentialAverage
 from callbacks.monitoring import checked_direction, direction_of, improves, value_of
+from callbacks.packing import finite
 from callbacks.stateful import Stateful
 from callbacks.syncing import synchronize
 
@@ -11,9 +12,9 @@ from callbacks.syncing import synchronize
 class EarlyStopping(Stateful):
     """Stops when a metric has not improved for a while, and ends on the best epoch's weights whether it stopped or not.
 
-    A value that is not finite is never a best, counts as an epoch without improvement, and is left out of smoothing.
-    Where no value was finite, the model keeps its last weights. Meant are the weights of the fitted model, statistics
-    of batch normalisation included.
+    A value that is not finite is never a best, counts as an epoch without improvement, and is left out of smoothing;
+    nor is an epoch a best that leaves weights which are not finite. Where there is no best, the model keeps its last
+    weights. Meant are the weights of the fitted model, statistics of batch normalisation included.
 
     Prechelt 1998, "Early Stopping - But When?", https://doi.org/10.1007/3-540-49430-8_3
 
@@ -75,10 +76,11 @@ class EarlyStopping(Stateful):
             value = self._average.update(value)
         provisional = self.best_epoch is not None and self.best_epoch < self.start_from_epoch <= epoch
         if improves(value, None if provisional else self.best, self._toward, self.min_delta):
-            self.best, self.best_epoch, self._waited = value, epoch, 0
             synchronize(self.model)
-            self._best_weights = [np.array(weight) for weight in self.model.get_weights()]
-            return
+            weights = [np.array(weight) for weight in self.model.get_weights()]
+            if finite(weights):  # an accuracy goes on being finite when they are not
+                self.best, self.best_epoch, self._waited, self._best_weights = value, epoch, 0, weights
+                return
         if epoch < self.start_from_epoch:
             return
         self._waited += 1
@@ -127,7 +129,10 @@ class EarlyStopping(Stateful):
         last = self._last_epoch + 1
         if self.best_epoch is None:
             ended = "ended" if self.stopped_epoch is None else "was stopped"
-            return f"{self.monitor} was never finite: training {ended} after epoch {last}, whose weights the model has."
+            return (
+                f"{self.monitor} was never finite, or the weights were not: training {ended} after epoch {last}, whose "
+                "weights the model has."
+            )
         best = f"epoch {self.best_epoch + 1} ({self.best:.4g})"
         if self.stopped_epoch is None:
             return f"Training ended after epoch {last}. {what} was best in {best}, whose weights the model has."

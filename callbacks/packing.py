@@ -1,7 +1,7 @@
 """What a fit knows, as plain values and arrays that can be written, and back."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -54,11 +54,11 @@ def arrays_to_variables(arrays: dict[str, np.ndarray], variables: Sequence[keras
         variable.assign(value)
 
 
-def finite(arrays: dict[str, np.ndarray]) -> bool:
+def finite(arrays: Iterable[np.ndarray]) -> bool:
     """Whether every number is."""
     return all(
         np.isfinite(value.astype(np.float32) if value.dtype.itemsize < 4 else value).all()
-        for value in arrays.values()
+        for value in arrays
         if value.dtype.kind not in "iub"  # bfloat16 is of kind V
     )
 

@@ -48,6 +48,15 @@ def test_it_waits_and_ends_on_the_best_weights(model):
     )
 
 
+def test_weights_that_are_not_finite_are_never_the_best(model):
+    stopper = EarlyStopping("val_accuracy", patience=9)
+    drive(stopper, model, (0.5,), "val_accuracy")
+    model.set_weights([np.full_like(weight, math.nan) for weight in model.get_weights()])
+    stopper.on_epoch_end(1, {"val_accuracy": 0.9})  # of a network whose every answer is the first class
+    assert end(stopper, model) == 0
+    assert (stopper.best, stopper.best_epoch) == (0.5, 0)
+
+
 def test_it_restores_the_best_weights_without_stopping(model):
     stopper = EarlyStopping("val_accuracy", patience=9)
     drive(stopper, model, (0.5, 0.9, 0.7), "val_accuracy")
@@ -72,7 +81,8 @@ def test_without_any_finite_value_the_last_weights_stay(model):
     assert (stopper.best, stopper.stopped_epoch) == (None, 1)
     assert end(stopper, model) == 1
     assert (
-        stopper.reason == "val_loss was never finite: training was stopped after epoch 2, whose weights the model has."
+        stopper.reason
+        == "val_loss was never finite, or the weights were not: training was stopped after epoch 2, whose weights the model has."
     )
 
 
