@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from callbacks import checking
+
 
 class ExponentialAverage:
     """Exponentially weighted average of the numbers or arrays that it is given one by one.
@@ -25,7 +27,7 @@ class ExponentialAverage:
 
     Raises:
         ValueError: If `beta` lies outside [0, 1), or a value has another shape than those before it.
-        TypeError: If a value is no number and no array of numbers.
+        TypeError: If `beta` is no number, or a value is no number and no array of numbers.
 
     Example:
         >>> average = ExponentialAverage(0.5)
@@ -34,8 +36,7 @@ class ExponentialAverage:
     """
 
     def __init__(self, beta=0.9, correct=True):
-        if not 0 <= beta < 1:
-            raise ValueError(f"`beta` must lie in [0, 1). Received: beta={beta}")
+        checking.beta("beta", beta)
         self.beta = beta
         self.correct = correct
         self.count = 0

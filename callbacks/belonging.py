@@ -1,5 +1,6 @@
 """What a checkpoint belongs to: the recipe, the data and the fit of which it is, and what may not take it up."""
 
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,9 +19,9 @@ def about(model, params: Mapping[str, Any], recipe: Any, data: Any) -> dict[str,
         "data": _plain(data),
         "fit": {
             "steps": params.get("steps"),
-            "optimizer": type(model.optimizer).__name__,
+            "optimizer": f"{type(model.optimizer).__name__} of {len(model.optimizer.variables)} variables",
             "callbacks": list(named(peers(model))),
-            "weights": [list(variable.shape) for variable in model.trainable_variables],
+            "weights": [list(variable.shape) for variable in model.variables],
         },
         "versions": {
             "python": sys.version.split()[0],
@@ -55,7 +56,22 @@ def named(callbacks: Iterable[Stateful]) -> dict[str, Stateful]:
     return names
 
 
+def checked(name: str, value: Any) -> Any:
+    """Plain values.
+
+    Raises:
+        TypeError: If JSON cannot hold them.
+    """
+    try:
+        json.dumps(_plain(value))
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be of plain values: text, numbers, lists, dicts. Received: {value!r}") from None
+    return value
+
+
 def _plain(value):
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

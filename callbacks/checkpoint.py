@@ -1,5 +1,6 @@
 """Checkpoints of a fit, from which it goes on to the same end."""
 
+import math
 import os
 import time
 import warnings
@@ -11,21 +12,22 @@ from typing import Any
 import numpy as np
 
 from callbacks import locking, snapshots
-from callbacks.belonging import about, named, refuse_another
+from callbacks.belonging import about, checked, named, refuse_another
 from callbacks.interrupts import Interrupts
 from callbacks.monitoring import direction_of, improves, value_of
 from callbacks.packing import (
     arrays_to_variables,
     finite,
+    number,
     pack,
     random_state,
     set_random_state,
     unpack,
     variables_to_arrays,
 )
-from callbacks.skipping import Metrics, skip, stop_skipping
+from callbacks.skipping import Metrics, Start, skip, stop_skipping
 from callbacks.snapshots import Damaged, Position, Snapshot
-from callbacks.stateful import Stateful, paused, peers, unpause
+from callbacks.stateful import Stateful, announced, paused, peers, unpause
 from callbacks.syncing import synchronize
 
 KEPT = 2  # the newest ones, beside the best
@@ -47,7 +49,10 @@ class Checkpoint(Stateful):
     It stands behind our other callbacks in the list. In the middle of an epoch the steps that were done are passed
     over: their batches are drawn and dropped. So the data must come in an order that the epoch decides, and begin at
     epoch `position.epoch`: an endless stream that is made for each `fit` reads it there. What Keras shuffles from
-    arrays itself comes in another order.
+    arrays itself comes in another order, an endless stream needs steps that `steps_per_execution` divides, and the
+    states of recurrent layers are not kept. A fit that an early stopping has ended is over, whatever its patience then.
+    Operations that are not repeatable are a GPU's matter: TensorFlow's need
+    `tf.config.experimental.enable_op_determinism()` there.
 
     A checkpoint is a folder that is written under another name, brought to the disk and renamed, with the SHA-256 of
     every file. One that is damaged is passed over with a warning. Weights that are not finite are never saved. Writing
@@ -71,10 +76,12 @@ class Checkpoint(Stateful):
         written: Checkpoints written in this fit.
 
     Raises:
-        ValueError: If the folder holds anything else, or checkpoints of another recipe, data or model; or if the
+        ValueError: If the folder holds anything else, or checkpoints of another recipe, other data, or a fit with
+            other callbacks, steps an epoch, optimizer or shapes of weights; if the model is not built; or if the
             callback does not stand behind our others.
-        RuntimeError: If another process uses the folder.
-        OSError: If the folder cannot be made or written.
+        TypeError: If `recipe` or `data` is not of plain values.
+        RuntimeError: If the folder has changed since `position` was read.
+        OSError: If the folder cannot be made or written, or another process uses it (`locking.InUse`).
 
     Example:
         checkpoint = callbacks.Checkpoint("run/checkpoints")
@@ -94,10 +101,13 @@ class Checkpoint(Stateful):
         clock: Callable[[], float] = time.monotonic,
     ):
         super().__init__()
+        if not isinstance(seconds, (int, float)):
+            raise TypeError(f"`seconds` must be a number of at least 0. Received: seconds={seconds!r}")
         if not seconds >= 0:
             raise ValueError(f"`seconds` must not be negative. Received: seconds={seconds}")
         if monitor is not None:
             direction_of(monitor, direction)
+        checked("recipe", recipe), checked("data", data)
         self.directory = Path(directory).absolute()
         self.monitor, self.direction = monitor, direction
         self.recipe, self.data = recipe, data
@@ -108,7 +118,7 @@ class Checkpoint(Stateful):
         self._told: Position | None = None
         self._damaged: set[Position] = set()  # those that were named
         self._interrupts = Interrupts()
-        self._rows: list[dict[str, float]] = []
+        self._rows: list[dict[str, Any]] = []
 
     @property
     def position(self) -> Position:
@@ -118,21 +128,43 @@ class Checkpoint(Stateful):
         return self._told
 
     def get_state(self):
-        return {"best": self._best, "best_position": self._best_position}
+        return {
+            "watched": self._watched,
+            "best": self._best,
+            "best_position": self._best_position,
+            "best_kept": self._best_kept,
+        }
 
     def set_state(self, state):
-        self._best = state["best"]
-        self._best_position = state["best_position"] and Position(*state["best_position"])
+        self._watched, self._best = state["watched"], state["best"]
+        found = [state[name] and Position(*state[name]) for name in ("best_position", "best_kept")]
+        self._best_position = found[0]
+        there = snapshots.positions(self.directory)
+        self._best_kept = next((position for position in found if position in there), None)
 
     def on_train_begin(self, logs=None):
-        others = peers(self.model)
+        others = announced(self.model)
         if others[-1] is not self:
             raise ValueError(
                 f"Checkpoint must stand behind our other callbacks, to save what they know. Received: "
                 f"{', '.join(type(callback).__name__ for callback in others)}"
             )
+        if not self.model.built:
+            raise ValueError(
+                f"Model {self.model.name!r} is not built yet, so there is nothing to save or to put back; call it on a "
+                "batch, or give it an input shape."
+            )
         unpause(self.model)
         self._lock = locking.hold(self.directory)
+        try:
+            self._begin()
+        except BaseException:
+            self._lock.release(force=True)
+            raise
+        self._interrupts.listen(self.model)
+
+    def _begin(self):
+        """Makes everything ready, or puts it back as it was."""
         self._warned = False
         self._wait()
         snapshots.tidy(self.directory)
@@ -140,29 +172,26 @@ class Checkpoint(Stateful):
         self._start = snapshot.position if snapshot else Position(0, 0)
         told, self._told = self._told, None
         if told not in (None, self._start):
-            self._lock.release()
             raise RuntimeError(
                 f"The checkpoints in {self.directory} have changed since `position` was read, and data made for it "
                 "would not fit. Make callback and data again."
             )
         self._kept = [self._start] if snapshot else []
-        self._best = self._best_position = self._best_kept = None
+        self._watched = self._best = self._best_position = self._best_kept = None
         self._rows = []
         self._epoch, self._step = self._start
         self._metrics = self._last_metrics = Metrics([], {})
         self._skipping = self._stopped = self._cut = False
         self._writing = 0.0  # seconds that the last one took to write
-        self._writer = ThreadPoolExecutor(1, "checkpoint")
         self.written = 0
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
         if snapshot:
             self._restore(snapshot)
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._saved_at = self.clock()
-        self._interrupts.listen(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model._initial_epoch = None  # used up
         self._refill_history()
         self._epoch, self._step = epoch, 0
         if epoch == self._start.epoch and self._start.step:
@@ -202,23 +231,29 @@ class Checkpoint(Stateful):
         self._skipping = False
         if self._cut:
             return
-        self._rows.append({"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}})
+        self._rows.append({"epoch": epoch, **{name: number(value) for name, value in (logs or {}).items()}})
         position = Position(epoch + 1, 0)
-        monitor = self.monitor or ("val_loss" if "val_loss" in (logs or {}) else "loss")
-        value = value_of(monitor, logs or {})
-        self._stopped = bool(self.model.stop_training) and not paused(self.model)
+        self._watch(logs or {})
+        value = value_of(self._watched, logs) if self.monitor or self._watched in (logs or {}) else math.nan
+        final = any(getattr(peer, "stopped_epoch", None) is not None for peer in peers(self.model))
+        self._stopped = bool(self.model.stop_training) and (final or not paused(self.model))
         last = bool(self.model.stop_training) or epoch + 1 == self.params.get("epochs")
         interrupted = bool(self._interrupts.received)
         if last or interrupted or not self._too_soon():
-            if improves(value, self._best, direction_of(monitor, self.direction), 0.0):
+            if improves(value, self._best, direction_of(self._watched, self.direction), 0.0):
                 self._best, self._best_position = value, position
             self._save(position, at_once=last or interrupted)
         if interrupted and not last:
             self._leave(position)
 
+    def _watch(self, logs):
+        """Settles which metric tells the best epoch; not every epoch need have been validated."""
+        name = self.monitor or ("val_loss" if "val_loss" in (self._watched, *logs) else "loss")
+        if name != self._watched:
+            self._watched, self._best, self._best_position = name, None, None
+
     def on_train_end(self, logs=None):
         self._refill_history()
-        self.model._initial_epoch = None
         self._wait()
         self._writer.shutdown()
         self._release()
@@ -308,16 +343,15 @@ class Checkpoint(Stateful):
         """Puts everything back where it was; the metrics follow behind Keras' own reset."""
         refuse_another(self.directory, snapshot.about, self._about())
         synchronize(self.model)
-        arrays_to_variables(snapshot.arrays["model"], self.model.variables, "weights")
-        arrays_to_variables(snapshot.arrays["optimizer"], self.model.optimizer.variables, "optimizer")
+        arrays_to_variables(snapshot.arrays["model"], self.model.variables)
+        arrays_to_variables(snapshot.arrays["optimizer"], self.model.optimizer.variables)
         state = unpack(snapshot.state, snapshot.arrays["state"])
         for name, callback in named(peers(self.model)).items():
             callback.set_state(state["callbacks"][name])
         set_random_state(state["random"])
         self._rows = state["rows"]
         self._last_metrics = Metrics(state["metrics"], state["logs"])
-        self.model._initial_epoch = _OVER if state["stopped"] else snapshot.position.epoch
-        self._best_kept = self._best_position
+        self.model._initial_epoch = Start(_OVER if state["stopped"] else snapshot.position.epoch, self.model)
 
     def _end_of_skipping(self):
         self._skipping = False
@@ -340,7 +374,7 @@ class Checkpoint(Stateful):
             raise OSError(f"The folder {self.directory} cannot be made: {error.strerror}.") from None
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise PermissionError(f"The folder {self.directory} cannot be written. Choose another one.")
-        others = snapshots.strangers(self.directory, locking.FILES)
+        others = snapshots.strangers(self.directory)
         if others:
             raise ValueError(
                 f"{self.directory} holds files that are none of ours ({', '.join(others[:3])}"

@@ -2,7 +2,8 @@
 
 import math
 
-from callbacks.decaying import Decay, check_positive, check_whole
+from callbacks import checking
+from callbacks.decaying import Decay
 
 
 class InverseTimeDecay(Decay):
@@ -28,7 +29,7 @@ class InverseTimeDecay(Decay):
 
     def __init__(self, rate, floor=0.0, *, warmup=0, first_epoch=0):
         super().__init__(floor, warmup, first_epoch)
-        check_positive("rate", rate)
+        checking.positive("rate", rate)
         self.decay_rate = rate  # `rate` is the method
 
     def formula(self, done):
@@ -57,8 +58,7 @@ class ExponentialDecay(Decay):
 
     def __init__(self, rate, floor=0.0, *, warmup=0, first_epoch=0):
         super().__init__(floor, warmup, first_epoch)
-        if not 0 < rate < 1:
-            raise ValueError(f"`rate` must lie between 0 and 1, both excluded. Received: rate={rate}")
+        checking.inside("rate", rate)
         self.decay_rate = rate  # `rate` is the method
 
     def formula(self, done):
@@ -88,7 +88,7 @@ class SqrtEpochDecay(Decay):
     def __init__(self, k=None, floor=0.0, *, warmup=0, first_epoch=0):
         super().__init__(floor, warmup, first_epoch)
         if k is not None:
-            check_positive("k", k)
+            checking.positive("k", k)
         self.k = k
 
     @property
@@ -149,7 +149,7 @@ class CosineDecay(Decay):
     def __init__(self, epochs=None, floor=0.0, *, per_step=False, warmup=0, first_epoch=0):
         super().__init__(floor, warmup, first_epoch)
         if epochs is not None:
-            check_whole("epochs", epochs, least=1)
+            checking.whole("epochs", epochs, least=1)
         self.epochs = epochs
         self.per_step = per_step
 

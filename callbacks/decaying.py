@@ -1,15 +1,19 @@
 """What all learning-rate decays share: the optimizer's rate set by the epoch or by the step."""
 
 import copy
-import math
+import weakref
 from typing import Any
 
 import keras
 
+from callbacks import checking
 from callbacks.stateful import Stateful, peers
-from callbacks.syncing import synchronize
+from callbacks.syncing import has_schedule, stepping, synchronize
 
 _ROUNDING = 1e-6  # the optimizer holds its rate in float32, so a floor that is the same number may stand above it
+
+# of each optimizer whose rate is not its own at the moment: its own rate, and what a decay set it to last
+_own_rates: "weakref.WeakKeyDictionary[keras.Optimizer, tuple[float, float]]" = weakref.WeakKeyDictionary()
 
 
 class Decay(Stateful):
@@ -19,7 +23,8 @@ class Decay(Stateful):
     n / (warmup + 1) of the full rate, and the formula begins behind it (gradual warm-up, Goyal et al. 2017,
     https://arxiv.org/abs/1706.02677). The rate that an epoch, or its last step, was trained with is logged as
     `learning_rate`. After `fit` the optimizer has its own rate again, so that a second fit starts where this one did;
-    a fit that ends by an exception leaves the rate that it came to.
+    a fit that ends by an exception leaves the rate that it came to, and the next decay begins with the optimizer's own
+    one again, unless another rate was set meanwhile.
 
     Where `fit` does several steps in one execution, they have the rate of the first of them.
 
@@ -34,6 +39,7 @@ class Decay(Stateful):
         start: The optimizer's own rate, known once `fit` has begun.
 
     Raises:
+        TypeError: If an argument that should be a number is none.
         ValueError: If an argument is out of its range; or, when `fit` begins, if `floor` is above the start rate, the
             optimizer has a schedule of its own, or there is another decay in the same fit.
     """
@@ -42,10 +48,9 @@ class Decay(Stateful):
 
     def __init__(self, floor=0.0, warmup=0, first_epoch=0):
         super().__init__()
-        if not 0 <= floor < math.inf:
-            raise ValueError(f"`floor` must not be negative. Received: floor={floor}")
-        check_whole("warmup", warmup)
-        check_whole("first_epoch", first_epoch)
+        checking.not_negative("floor", floor)
+        checking.whole("warmup", warmup)
+        checking.whole("first_epoch", first_epoch)
         self.floor = floor
         self.warmup = warmup
         self.first_epoch = first_epoch
@@ -67,8 +72,9 @@ class Decay(Stateful):
         Raises:
             ValueError: If the decay cannot be computed from these.
         """
-        if start is None or not 0 <= start < math.inf:
-            raise ValueError(f"`start` must be the rate that the decay starts from. Received: start={start}")
+        if start is None:
+            raise ValueError("`start` must be the rate that the decay starts from. Received: start=None")
+        checking.not_negative("start", start)
         if self.per_step and not steps:
             raise ValueError(
                 f"{type(self).__name__} must know how many steps an epoch has, which the data does not tell: give "
@@ -117,7 +123,7 @@ class Decay(Stateful):
         """
         from callbacks.previewing import draw  # matplotlib is slow to import, and a fit needs none
 
-        check_whole("epochs", epochs, least=1)
+        checking.whole("epochs", epochs, least=1)
         decay = copy.copy(self).begin(self.start if start is None else start, epochs, steps_per_epoch)
         return draw(decay.rate, epochs, steps_per_epoch if self.per_step else 1, type(self).__name__)
 
@@ -133,23 +139,23 @@ class Decay(Stateful):
             raise ValueError(
                 f"Only one decay can set the rate of a fit; leave out the others. Received: {', '.join(rivals)}"
             )
-        # not by the public property, which hides a schedule behind its current value
-        if not isinstance(stepping(self.model.optimizer)._learning_rate, keras.Variable):
+        if has_schedule(self.model.optimizer):
             raise ValueError(
                 "The optimizer has a learning-rate schedule of its own. Give it a plain rate, or leave the decay out."
             )
+        _take_back(self.model.optimizer)
         params = self.params or {}
         self.begin(float(self.model.optimizer.learning_rate), params.get("epochs"), params.get("steps"))
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
         if not self.per_step:
-            self.model.optimizer.learning_rate = self.rate(epoch)
+            self._set(self.rate(epoch))
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.per_step:
             synchronize(self.model)
-            self.model.optimizer.learning_rate = self.rate(self._epoch, batch)
+            self._set(self.rate(self._epoch, batch))
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
@@ -157,6 +163,11 @@ class Decay(Stateful):
 
     def on_train_end(self, logs=None):
         self.model.optimizer.learning_rate = self.start
+        _own_rates.pop(stepping(self.model.optimizer), None)
+
+    def _set(self, rate):
+        self.model.optimizer.learning_rate = rate
+        _own_rates[stepping(self.model.optimizer)] = self.start, rate
 
     def _done(self, epoch, step):
         """Epochs, or steps, since the decay began; negative before it."""
@@ -175,16 +186,12 @@ class Decay(Stateful):
         return epochs * self._steps if self.per_step else epochs
 
 
-def stepping(optimizer) -> Any:
-    """The optimizer that steps: the one inside, where there is a loss scale around it."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
-def check_positive(name, value):
-    if not 0 < value < math.inf:
-        raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
-
-
-def check_whole(name, value, least=0):
-    if value != int(value) or value < least:
-        raise ValueError(f"`{name}` must be at least {least}, a whole number. Received: {name}={value}")
+def _take_back(optimizer):
+    """Gives an optimizer its own rate back where a fit that ended by an exception left it at a decay's."""
+    own, last = _own_rates.pop(stepping(optimizer), (None, None))
+    if own is None:
+        return
+    rate = optimizer.learning_rate
+    left: Any = keras.ops.cast(last, rate.dtype)
+    if float(rate) == float(left):  # else another one was set meanwhile
+        optimizer.learning_rate = own

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from callbacks import checking
 from callbacks.average import ExponentialAverage
 from callbacks.monitoring import checked_direction, direction_of, improves, value_of
 from callbacks.packing import finite
@@ -35,6 +36,7 @@ class EarlyStopping(Stateful):
         reason: After the fit, a sentence that says which weights the model has, and why; epochs in it count from 1.
 
     Raises:
+        TypeError: If an argument that should be a number is none, or `monitor` is no name.
         ValueError: If an argument is out of range, nothing tells the direction, or the logs hold no such metric; the
             latter two when `fit` begins and at the end of its first epoch.
 
@@ -46,14 +48,11 @@ class EarlyStopping(Stateful):
         self, monitor="val_loss", direction=None, patience=5, min_delta=0.0, *, start_from_epoch=0, smoothing=0.0
     ):
         super().__init__()
-        if not patience >= 0:
-            raise ValueError(f"`patience` must not be negative. Received: patience={patience}")
-        if not min_delta >= 0:
-            raise ValueError(f"`min_delta` must not be negative. Received: min_delta={min_delta}")
-        if not start_from_epoch >= 0:
-            raise ValueError(f"`start_from_epoch` must not be negative. Received: start_from_epoch={start_from_epoch}")
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"`smoothing` must lie in [0, 1). Received: smoothing={smoothing}")
+        checking.metric("monitor", monitor)
+        checking.whole("patience", patience)
+        checking.not_negative("min_delta", min_delta)
+        checking.whole("start_from_epoch", start_from_epoch)
+        checking.beta("smoothing", smoothing)
         self.monitor = monitor
         self.direction = None if direction is None else checked_direction(direction)
         self.patience = patience

@@ -5,10 +5,11 @@ import hashlib
 import keras
 import numpy as np
 
+from callbacks.stateful import Announced
 from callbacks.syncing import synchronize
 
 
-class FrozenGuard(keras.callbacks.Callback):
+class FrozenGuard(Announced):
     """Stops a fit in which a frozen weight moved, be it by one bit.
 
     Watched is every weight, statistics of batch normalisation included, of every layer at any depth whose own
@@ -52,9 +53,13 @@ class FrozenGuard(keras.callbacks.Callback):
                 f"Received: model {watched.name!r}, which has no weight in common with {self.model.name!r}"
             )
         self._frozen = _frozen_weights(watched)
-        self._digests = [_digest(weight) for _, weight in self._frozen]
+        self._digests = None
         self.checked, self.moved = len(self._frozen), None
         self._begun = self._seen = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._digests is None:  # not when the fit begins: then a `Checkpoint` still restores weights
+            self._digests = [_digest(weight) for _, weight in self._frozen]
 
     def on_train_batch_begin(self, batch, logs=None):
         # The first step is looked at before the second one: a callback with an `on_train_batch_end` makes Keras wait
@@ -69,7 +74,7 @@ class FrozenGuard(keras.callbacks.Callback):
 
     def _compare(self, when):
         """Raises if a frozen weight has other bytes than at the start."""
-        if not self._frozen:
+        if not self._digests:  # nothing is frozen, or no epoch was run
             return
         synchronize(self.model)
         pairs = zip(self._frozen, self._digests, strict=True)

@@ -188,10 +188,11 @@ class GradientMonitor(Stateful):
             self._mark = None
 
     def _due(self, batch):
-        if self._probe is None and not all(layer.built for layer in self.model._flatten_layers()):
+        model: Any = self._model  # by the public property, JAX would give all weights back, at every step
+        if self._probe is None and not all(layer.built for layer in model._flatten_layers()):
             return False  # the first step builds it
         params: Any = self.params
-        steps, execution = params.get("steps"), self.model.steps_per_execution
+        steps, execution = params.get("steps"), model.steps_per_execution
         if self.every != "auto":
             done = self._epoch * steps + batch if steps else batch
             return (done + self._execution(batch) - 1) // self.every > (done - 1) // self.every
@@ -266,7 +267,8 @@ class GradientMonitor(Stateful):
 
     def _execution(self, batch):
         """Steps that the execution at hand takes."""
-        steps, execution = self.params.get("steps"), self.model.steps_per_execution
+        model: Any = self._model
+        steps, execution = self.params.get("steps"), model.steps_per_execution
         return max(1, min(execution, steps - batch)) if steps else execution
 
     def _settle(self):

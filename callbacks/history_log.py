@@ -8,8 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from callbacks.stateful import Announced
 
-class HistoryLog(keras.callbacks.Callback):
+
+class HistoryLog(Announced):
     """Writes a row an epoch into a CSV file: `epoch`, from 1, then every metric of the logs.
 
     A row is on disk when its epoch ends; whatever is interrupted, the rows before it are whole. A fit that goes on

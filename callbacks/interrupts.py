@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,7 @@ class Interrupts:
 
     def __init__(self):
         self.received: signal.Signals | None = None
-        self._model: Any = None
+        self._model: Any = lambda: None
         self._before: dict[int, Any] = {}
 
     def listen(self, model) -> None:
@@ -33,11 +34,16 @@ class Interrupts:
 
         Handlers that are not Python's stay, as do all of them where the fit runs in another thread.
         """
-        self.received, self._model = None, model
+        self.stop()
+        self.received, self._model = None, weakref.ref(model)
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
-            before = signal.getsignal(number)
+            before: Any = signal.getsignal(number)
+            while isinstance(other := getattr(before, "__self__", None), Interrupts):
+                if other._fits(sys._getframe()):
+                    break
+                before = other._before.get(number, signal.SIG_DFL)  # its fit ended with an error
             if before is not None and before != signal.SIG_IGN:
                 self._before[number] = before
                 signal.signal(number, self._note)
@@ -76,8 +82,9 @@ class Interrupts:
 
     def _fits(self, frame: FrameType | None) -> bool:
         """Whether the model is being fitted below a frame."""
-        while frame is not None:
-            if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is self._model:
+        model = self._model()
+        while frame is not None and model is not None:
+            if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
                 return True
             frame = frame.f_back
         return False

@@ -12,6 +12,10 @@ _OWNER = ".lock.json"
 FILES = (NAME, _OWNER)
 
 
+class InUse(OSError):
+    """A folder that another process works in."""
+
+
 def hold(folder: str | os.PathLike) -> FileLock:
     """Takes the lock of a folder, for as long as the process lives or until it is released.
 
@@ -21,7 +25,7 @@ def hold(folder: str | os.PathLike) -> FileLock:
         folder: One that is there and can be written.
 
     Raises:
-        RuntimeError: If another process holds it; the message names it.
+        InUse: If another process holds it; the message names it.
         OSError: If the lock cannot be written.
     """
     folder = Path(folder)
@@ -29,7 +33,7 @@ def hold(folder: str | os.PathLike) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise RuntimeError(f"{folder} is in use by {_owner(folder)}. Wait until it ends, or stop it.") from None
+        raise InUse(f"{folder} is in use by {_owner(folder)}. Wait until it ends, or stop it.") from None
     if lock.lock_counter == 1:
         text = json.dumps({"process": os.getpid(), "host": socket.gethostname()})
         (folder / _OWNER).write_text(text, encoding="utf-8")

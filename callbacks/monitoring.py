@@ -22,12 +22,15 @@ def direction_of(monitor, given=None, model=None) -> str:
         "max" or "min".
 
     Raises:
+        TypeError: If `monitor` is no text.
         ValueError: If `given` is another word, or nothing tells the direction.
 
     Example:
         >>> direction_of("val_accuracy"), direction_of("mean_squared_error"), direction_of("val_wobble", "max")
         ('max', 'min', 'max')
     """
+    if not isinstance(monitor, str):
+        raise TypeError(f"`monitor` must be the name of a metric, such as 'val_loss'. Received: monitor={monitor!r}")
     if given is not None:
         return checked_direction(given)
     found = _own_direction(monitor, model) if model is not None else None

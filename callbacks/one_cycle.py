@@ -8,7 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from callbacks.decaying import Decay, check_positive, check_whole, stepping
+from callbacks import checking
+from callbacks.decaying import Decay
+from callbacks.syncing import stepping
 
 # the optimizers whose step reads the momentum each time it is taken, and where they keep it
 _MOMENTA = {
@@ -64,16 +66,14 @@ class OneCycle(Decay):
 
     def __init__(self, highest, *, div=25.0, final_div=1e5, rise=0.25, momentum=(0.95, 0.85), first_epoch=0):
         super().__init__(first_epoch=first_epoch)
-        check_positive("highest", highest)
+        checking.positive("highest", highest)
         for name, value in (("div", div), ("final_div", final_div)):
-            if not 1 <= value < math.inf:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
-        if not 0 < rise < 1:
-            raise ValueError(f"`rise` must lie between 0 and 1, both excluded. Received: rise={rise}")
-        if momentum is not None and not (len(momentum) == 2 and 1 > momentum[0] >= momentum[1] > 0):
+            checking.number(name, value, "be at least 1, and finite", lambda value: 1 <= value < math.inf)
+        checking.inside("rise", rise)
+        if momentum is not None and not _is_range(momentum):
             raise ValueError(
                 "`momentum` must hold its highest and its lowest value, between 0 and 1, or be None. "
-                f"Received: momentum={momentum}"
+                f"Received: momentum={momentum!r}"
             )
         self.highest = highest
         self.div = div
@@ -115,7 +115,7 @@ class OneCycle(Decay):
         """
         from callbacks.previewing import draw  # matplotlib is slow to import, and a fit needs none
 
-        check_whole("epochs", epochs, least=1)
+        checking.whole("epochs", epochs, least=1)
         cycle = copy.copy(self).begin(self.highest, epochs, steps_per_epoch)
         momentum = None if self.momentum is None else cycle.momentum_at
         return draw(cycle.rate, epochs, cycle._steps, type(self).__name__, momentum)
@@ -191,6 +191,14 @@ def release(optimizer: Any) -> None:
     """Gives an optimizer its own momentum back."""
     if isinstance(optimizer.apply, _Applying):
         optimizer.apply = optimizer.apply.apply
+
+
+def _is_range(momentum):
+    try:
+        highest, lowest = momentum
+        return bool(1 > highest >= lowest > 0)
+    except (TypeError, ValueError):
+        return False
 
 
 class _Applying:

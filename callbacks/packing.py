@@ -35,21 +35,20 @@ def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     return [unpack(item, arrays) for item in value] if isinstance(value, list) else value
 
 
+def number(value: Any) -> float | np.ndarray:
+    """A metric's value; some have one a class."""
+    array = _copy(value)
+    return float(array.reshape(())) if array.size == 1 else array
+
+
 def variables_to_arrays(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray]:
     """Copies of variables on the host, under names that keep their order."""
     return {f"{i:05d}/{variable.path}": _copy(variable) for i, variable in enumerate(variables)}
 
 
-def arrays_to_variables(arrays: dict[str, np.ndarray], variables: Sequence[keras.Variable], what: str) -> None:
-    """Puts values back.
-
-    Raises:
-        ValueError: If they are those of other variables.
-    """
+def arrays_to_variables(arrays: dict[str, np.ndarray], variables: Sequence[keras.Variable]) -> None:
+    """Puts values back, into as many variables of the same shapes."""
     values = [arrays[name] for name in sorted(arrays)]
-    shapes = [tuple(variable.shape) for variable in variables]
-    if [value.shape for value in values] != shapes:
-        raise ValueError(f"The checkpoint holds the {what} of another model: {len(values)} arrays for {len(shapes)}")
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 

@@ -2,7 +2,8 @@
 
 import copy
 
-from callbacks.decaying import Decay, check_whole
+from callbacks import checking
+from callbacks.decaying import Decay
 from callbacks.monitoring import checked_direction, direction_of, improves, value_of
 
 
@@ -55,12 +56,11 @@ class PlateauDecay(Decay):
         first_epoch=0,
     ):
         super().__init__(floor, warmup, first_epoch)
-        if not 0 < factor < 1:
-            raise ValueError(f"`factor` must lie between 0 and 1, both excluded. Received: factor={factor}")
-        check_whole("patience", patience, least=1)
-        check_whole("cooldown", cooldown)
-        if not min_delta >= 0:
-            raise ValueError(f"`min_delta` must not be negative. Received: min_delta={min_delta}")
+        checking.metric("monitor", monitor)
+        checking.inside("factor", factor)
+        checking.whole("patience", patience, least=1)
+        checking.whole("cooldown", cooldown)
+        checking.not_negative("min_delta", min_delta)
         self.monitor = monitor
         self.factor = factor
         self.patience = patience
@@ -110,7 +110,7 @@ class PlateauDecay(Decay):
         """
         from callbacks.previewing import draw  # matplotlib is slow to import, and a fit needs none
 
-        check_whole("epochs", epochs, least=1)
+        checking.whole("epochs", epochs, least=1)
         values = [0.0] * epochs if values is None else list(values)
         if len(values) != epochs:
             raise ValueError(f"`values` must be one an epoch. Received: {len(values)} values for {epochs} epochs")

@@ -7,9 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from callbacks import checking
 from callbacks.average import ExponentialAverage
 from callbacks.packing import random_state, set_random_state
-from callbacks.syncing import synchronize
+from callbacks.syncing import has_schedule, synchronize
 
 LEAST_FALL = 0.01  # of the loss: what falls by less is noise
 BETA = 0.9  # see LearningRateFinder
@@ -59,23 +60,20 @@ class LearningRateFinder(keras.callbacks.Callback):
         why: None, or the reason for which there is no suggestion, and the three are None: the loss never fell.
 
     Raises:
+        TypeError: If an argument that should be a number is none.
         ValueError: If an argument is out of range, the optimizer has a schedule of its own, or the model has no
             weights yet at the start of the fit.
     """
 
     def __init__(self, lowest=1e-7, highest=10.0, steps=100, divergence=4.0):
         super().__init__()
-        if not 0 < lowest < highest < math.inf:
-            raise ValueError(
-                f"`lowest` must be above 0 and below `highest`. Received: lowest={lowest}, highest={highest}"
-            )
-        if steps < 10:
-            raise ValueError(f"`steps` must be at least 10. Received: steps={steps}")
-        if not divergence > 1:
-            raise ValueError(f"`divergence` must be above 1. Received: divergence={divergence}")
+        checking.number("highest", highest, "be finite", math.isfinite)
+        checking.number("lowest", lowest, f"be above 0 and below `highest`, {highest}", lambda it: 0 < it < highest)
+        checking.whole("steps", steps, least=10)
+        checking.number("divergence", divergence, "be above 1", lambda divergence: divergence > 1)
         self.lowest = lowest
         self.highest = highest
-        self.steps = steps
+        self.steps = int(steps)
         self.divergence = divergence
         self._kept = None
         self._forget()
@@ -96,9 +94,10 @@ class LearningRateFinder(keras.callbacks.Callback):
             The finder itself.
 
         Raises:
-            ValueError: If the model is not compiled, or there are no data.
+            ValueError: If the model is not compiled, there are no data, or `batch_size` is below 1.
             TypeError: If `x` holds no batches, or can be read only once.
         """
+        checking.whole("batch_size", batch_size, least=1)
         if not model.compiled:
             raise ValueError("`model` must be compiled: the test is a training. Call `model.compile` first.")
         batches = _batches(x, y, batch_size, seed)
@@ -121,8 +120,7 @@ class LearningRateFinder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         optimizer = self.model.optimizer
-        inner = getattr(optimizer, "inner_optimizer", optimizer)  # behind the loss scale of mixed_float16
-        if isinstance(inner.get_config().get("learning_rate"), dict):
+        if has_schedule(optimizer):
             raise ValueError(
                 "The optimizer has a learning-rate schedule of its own, which the test cannot take over. Compile the "
                 "model with a plain rate for the test."

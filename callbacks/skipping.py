@@ -1,5 +1,6 @@
 """Passing over the steps of an epoch that an earlier process has done."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from callbacks.packing import variables_to_arrays
+from callbacks.packing import number, variables_to_arrays
 
 
 @dataclass
@@ -20,13 +21,29 @@ class Metrics:
     """
 
     arrays: list[np.ndarray]
-    logs: dict[str, float]
+    logs: dict[str, Any]
 
     @classmethod
     def of(cls, model) -> "Metrics":
         """Those of a model, which is synchronised."""
         arrays = list(variables_to_arrays(model.metrics_variables).values())
-        return cls(arrays, {name: float(value) for name, value in model.get_metrics_result().items()})
+        return cls(arrays, {name: number(value) for name, value in model.get_metrics_result().items()})
+
+
+class Start(int):
+    """The epoch that a fit begins with, as Keras asks for it; in any other fit of the model it counts for nothing."""
+
+    _model: "weakref.ref[keras.Model]"
+    _history: "weakref.ref[keras.callbacks.History]"
+
+    def __new__(cls, epoch, model):
+        start = super().__new__(cls, epoch)
+        start._model, start._history = weakref.ref(model), weakref.ref(model.history)
+        return start
+
+    def __bool__(self):
+        model = self._model()
+        return int(self) != 0 and model is not None and model.history is self._history()
 
 
 def skip(model, steps: int, metrics: Metrics, done: Callable[[], None]) -> None:
@@ -43,9 +60,13 @@ def skip(model, steps: int, metrics: Metrics, done: Callable[[], None]) -> None:
     """
     stop_skipping(model)  # of a fit that ended with an error
     train, passed = model.train_function, 0
+    history = weakref.ref(model.history)  # each fit has its own
 
     def passing(*arguments):  # (iterator), or on JAX (state, batches)
         nonlocal passed
+        if model.history is not history():  # this fit ended with an error
+            stop_skipping(model)
+            return train(*arguments)
         *state, data = arguments
         drawn = data if isinstance(data, list) else [next(data) for _ in range(model.steps_per_execution)]
         passed += model.steps_per_execution

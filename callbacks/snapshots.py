@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,10 +151,10 @@ def positions(directory: Path) -> list[Position]:
     return sorted((position for name, position in there if position.name == name), reverse=True)
 
 
-def strangers(directory: Path, known: Iterable[str] = ()) -> list[str]:
-    """Names in a folder that are neither a snapshot's nor among `known`."""
+def strangers(directory: Path) -> list[str]:
+    """Names in a folder that are no snapshot's; hidden files, such as file managers leave, do not count."""
     names = (entry.name for entry in os.scandir(directory))
-    return sorted(name for name in names if not (name in known or _NAME.fullmatch(name) or _LEFTOVER.fullmatch(name)))
+    return sorted(name for name in names if not (name.startswith(".") or _NAME.fullmatch(name)))
 
 
 def remove(directory: Path, position: Position) -> None:

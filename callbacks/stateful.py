@@ -6,12 +6,8 @@ from typing import Any
 import keras
 
 
-class Stateful(keras.callbacks.Callback):
-    """A callback whose state a `Checkpoint` in the same `fit` keeps and gives back.
-
-    A subclass forgets what it knows in `on_train_begin`, as every callback does; after the `on_train_begin` of all of
-    them, and before the first epoch, `Checkpoint` calls `set_state` where there is something to go on from.
-    """
+class Announced(keras.callbacks.Callback):
+    """A callback that the others of ours in the same `fit` know of."""
 
     def set_model(self, model):
         super().set_model(model)
@@ -20,8 +16,16 @@ class Stateful(keras.callbacks.Callback):
 
     def set_params(self, params):
         super().set_params(params)
-        if self.model is not None:
-            _lists[self.model].complete = True
+        if self._model is not None:
+            _lists[self._model].complete = True
+
+
+class Stateful(Announced):
+    """A callback whose state a `Checkpoint` in the same `fit` keeps and gives back.
+
+    A subclass forgets what it knows in `on_train_begin`, as every callback does; after the `on_train_begin` of all of
+    them, and before the first epoch, `Checkpoint` calls `set_state` where there is something to go on from.
+    """
 
     def get_state(self) -> dict[str, Any]:
         """What the next process needs to know: numbers, text, None, arrays, and lists and dicts of those.
@@ -36,10 +40,15 @@ class Stateful(keras.callbacks.Callback):
         raise NotImplementedError
 
 
-def peers(model) -> list[Stateful]:
-    """The callbacks with a state in the `fit` that runs, in their order."""
+def announced(model) -> list[Announced]:
+    """Our callbacks in the `fit` that runs, in their order."""
     known = (reference() for reference in _lists[model].references) if model in _lists else ()
     return [callback for callback in known if callback is not None]
+
+
+def peers(model) -> list[Stateful]:
+    """Those of them that have a state."""
+    return [callback for callback in announced(model) if isinstance(callback, Stateful)]
 
 
 def pause(model) -> None:
@@ -62,7 +71,7 @@ class _List:
     """The callbacks of one fit."""
 
     def __init__(self):
-        self.references: list[weakref.ref[Stateful]] = []
+        self.references: list[weakref.ref[Announced]] = []
         self.complete = False
 
 

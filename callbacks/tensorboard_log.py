@@ -10,11 +10,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from callbacks.stateful import Announced
+
 _PICTURES = 32  # more than that nobody looks at
 _counter = itertools.count()  # two files may be begun within a second
 
 
-class TensorBoardLog(keras.callbacks.Callback):
+class TensorBoardLog(Announced):
     """Writes what TensorBoard shows: every metric an epoch, pictures at the start, the confusion matrix.
 
     Look at it with `tensorboard --logdir DIRECTORY`. Metrics go into the folders `train` and `validation`, so that both

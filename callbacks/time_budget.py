@@ -2,12 +2,11 @@
 
 import time
 
-import keras
+from callbacks import checking
+from callbacks.stateful import Announced, pause
 
-from callbacks.stateful import pause
 
-
-class TimeBudget(keras.callbacks.Callback):
+class TimeBudget(Announced):
     """Stops training in time, so that what comes after it, such as evaluation and export, still fits.
 
     At the end of an epoch it stops where the time left would not hold another one: the longest so far, callbacks and
@@ -26,7 +25,8 @@ class TimeBudget(keras.callbacks.Callback):
         reason: A sentence that says why training was stopped, epochs counted from 1, or None.
 
     Raises:
-        ValueError: If `seconds` is not positive, or `reserve` is negative.
+        TypeError: If `seconds` or `reserve` is no number.
+        ValueError: If `seconds` is not positive, or `reserve` is negative or not below `seconds`.
 
     Example:
         >>> budget = TimeBudget(600, reserve=60)  # model.fit(..., callbacks=[budget])
@@ -34,10 +34,12 @@ class TimeBudget(keras.callbacks.Callback):
 
     def __init__(self, seconds, reserve=0.0, clock=time.monotonic):
         super().__init__()
-        if not seconds > 0:
-            raise ValueError(f"`seconds` must be positive. Received: seconds={seconds}")
-        if not reserve >= 0:
-            raise ValueError(f"`reserve` must not be negative. Received: reserve={reserve}")
+        checking.number("seconds", seconds, "be positive", lambda seconds: seconds > 0)
+        checking.not_negative("reserve", reserve)
+        if reserve >= seconds:
+            raise ValueError(
+                f"`reserve` must leave something of `seconds`. Received: reserve={reserve}, seconds={seconds}"
+            )
         self.seconds = seconds
         self.reserve = reserve
         self.clock = clock

@@ -7,11 +7,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from callbacks import checking
 from callbacks.autodiff import compiled
 from callbacks.early_stopping import EarlyStopping
 from callbacks.monitoring import checked_direction, direction_of, improves, value_of
 from callbacks.stateful import Stateful, peers
-from callbacks.syncing import synchronize
+from callbacks.syncing import stepping, synchronize
 
 
 class WeightAverage(Stateful):
@@ -45,6 +46,7 @@ class WeightAverage(Stateful):
         better: Whether the average was the better one in the last epoch compared, or None.
 
     Raises:
+        TypeError: If `beta` is no number, or `monitor` no name.
         ValueError: If an argument is out of range; when `fit` begins: nothing tells the direction, an `EarlyStopping`
             stands before this callback in the list or another `WeightAverage` in it, or the optimizer averages the
             weights itself; at the end of an epoch: the logs hold no such metric.
@@ -55,8 +57,8 @@ class WeightAverage(Stateful):
 
     def __init__(self, beta=0.999, monitor="val_loss", direction=None):
         super().__init__()
-        if not 0 <= beta < 1:
-            raise ValueError(f"`beta` must lie in [0, 1). Received: beta={beta}")
+        checking.beta("beta", beta)
+        checking.metric("monitor", monitor)
         if not monitor.startswith("val_"):
             raise ValueError(
                 "`monitor` must be a metric on the validation data, such as 'val_loss': on the training data the "
@@ -143,8 +145,7 @@ class WeightAverage(Stateful):
                 )
         if any(isinstance(peer, WeightAverage) and peer is not self for peer in peers(self.model)):
             raise ValueError("The fit has two `WeightAverage`s, and only one can hold the model; leave one out.")
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        if getattr(optimizer, "use_ema", False):
+        if getattr(stepping(self.model.optimizer), "use_ema", False):
             raise ValueError(
                 "The optimizer averages the weights itself and overwrites them at the end of fit; leave out its "
                 "`use_ema`, or the `WeightAverage`."

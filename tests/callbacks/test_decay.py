@@ -263,6 +263,7 @@ def test_steps_that_are_not_known_are_asked_for():
         (lambda: CosineDecay(0), "`epochs` must be at least 1"),
         (lambda: CosineDecay(2.5), "`epochs` must be .* a whole number. Received: epochs=2.5"),
         (lambda: CosineDecay(3, floor=-1), "`floor` must not be negative"),
+        (lambda: CosineDecay(3, warmup=math.nan), "`warmup` must be at least 0. Received: warmup=nan"),
         (lambda: CosineDecay(3, warmup=-1), "`warmup` must be at least 0"),
         (lambda: CosineDecay(3, first_epoch=-1), "`first_epoch` must be at least 0"),
         (lambda: CosineDecay(3, warmup=3).begin(0.1), "leave something of the 3 epochs .* Received: warmup=3"),
@@ -277,6 +278,54 @@ def test_steps_that_are_not_known_are_asked_for():
 def test_a_decay_refuses_what_it_cannot_do(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_rate_that_is_no_number_is_refused():
+    with pytest.raises(TypeError, match="`rate` must be a number. Received: rate='a'"):
+        InverseTimeDecay("a")
+
+
+class Fails(keras.callbacks.Callback):
+    """Ends a fit by an error when a step of an epoch begins."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.now, batch) == (self.epoch, 1):
+            raise RuntimeError("the disk is gone")
+
+
+@pytest.mark.parametrize("again", ["the same decay", "another one"])
+@pytest.mark.parametrize("epoch", [1, 3], ids=["in the warm-up", "behind it"])
+@pytest.mark.parametrize("per_step", [False, True])
+def test_after_an_error_a_second_fit_takes_the_rates_of_a_first_one(again, epoch, per_step):
+    def make():
+        return CosineDecay(floor=0.05, warmup=2, per_step=per_step)
+
+    wanted, _ = fit(build(), make())
+    model, decay = build(), make()
+    with pytest.raises(RuntimeError, match="disk"):
+        fit(model, decay, Fails(epoch))
+    assert float(model.optimizer.learning_rate) != np.float32(0.1)
+    taken, _ = fit(model, decay if again == "the same decay" else make())
+    assert np.allclose(taken, wanted, atol=1e-6)
+    assert float(model.optimizer.learning_rate) == np.float32(0.1)
+
+
+def test_a_rate_that_was_set_after_an_error_is_the_start_of_the_next_fit():
+    model = build(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=1.0))
+    for rate in (0.1, 0.3):
+        model.optimizer.learning_rate = rate
+        with pytest.raises(RuntimeError, match="disk"):
+            fit(model, ExponentialDecay(0.5), Fails(2))
+    assert np.allclose(fit(model, ExponentialDecay(0.5), epochs=1)[0], 0.15, atol=1e-6)
+    model.optimizer.learning_rate = 0.0375  # where the decay before the last one stood
+    assert np.allclose(fit(model, ExponentialDecay(0.5), epochs=1)[0], 0.01875, atol=1e-6)
 
 
 def test_a_preview_draws_the_rate_of_every_epoch():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from callbacks import EarlyStopping, FrozenGuard
+from callbacks import Checkpoint, EarlyStopping, FrozenGuard
 
 SEEN = "after the first step"
 
@@ -196,6 +196,18 @@ def test_a_network_that_the_fitted_model_is_no_part_of_is_refused():
         fit(network("first"), FrozenGuard(network("first")))
     with pytest.raises(TypeError, match="`model` must be a Keras model, or None. Received: str"):
         FrozenGuard("mobilenet_v2")
+
+
+def test_weights_that_a_checkpoint_restores_have_not_moved(tmp_path):
+    fit(network("first", "normal"), Checkpoint(tmp_path), epochs=1)
+    model = network("first", "normal")  # whose frozen layer drew other weights
+    drawn = model.get_layer("first").get_weights()[0]
+    guard = FrozenGuard()
+    fit(model, guard, Checkpoint(tmp_path), epochs=2)
+    assert (guard.checked, guard.moved) == (6, None)
+    assert not np.array_equal(model.get_layer("first").get_weights()[0], drawn)
+    fit(model, guard, Checkpoint(tmp_path), epochs=2)  # runs no epoch, so there is nothing to compare
+    assert (guard.checked, guard.moved) == (6, None)
 
 
 @pytest.mark.slow

@@ -241,6 +241,7 @@ def test_an_optimizer_whose_momentum_cannot_move_is_refused(make, received):
         ({"rise": 1.0}, "`rise` must lie between 0 and 1"),
         ({"momentum": (0.85, 0.95)}, "highest and its lowest value"),
         ({"momentum": (0.95,)}, "highest and its lowest value"),
+        ({"momentum": 0.9}, "highest and its lowest value.* Received: momentum=0.9"),
         ({"first_epoch": -1}, "`first_epoch` must be at least 0"),
     ],
 )

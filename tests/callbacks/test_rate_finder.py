@@ -257,8 +257,9 @@ def test_the_plot_shows_the_curve_and_both_suggestions():
     [
         ({"lowest": 0}, "`lowest` must be above 0"),
         ({"lowest": 1, "highest": 0.1}, "below `highest`"),
-        ({"highest": float("inf")}, "below `highest`"),
+        ({"highest": float("inf")}, "`highest` must be finite"),
         ({"steps": 9}, "`steps` must be at least 10. Received: steps=9"),
+        ({"steps": 10.5}, "`steps` must be at least 10, a whole number. Received: steps=10.5"),
         ({"divergence": 1}, "`divergence` must be above 1"),
     ],
 )

@@ -78,7 +78,6 @@ def test_an_epoch_longer_than_the_budget_is_cut():
 
 def test_one_step_is_made_however_small_the_budget():
     assert drive([20.0], steps=10, seconds=1e-9)[1:] == (0, 2)
-    assert drive([20.0], steps=10, seconds=1, reserve=5)[1:] == (0, 1)
 
 
 def test_the_last_epoch_is_not_called_stopped():
@@ -95,6 +94,12 @@ def test_arguments_out_of_range_are_refused():
         TimeBudget(0)
     with pytest.raises(ValueError, match="`reserve` must not be negative"):
         TimeBudget(1, reserve=-1)
+    with pytest.raises(
+        ValueError, match="`reserve` must leave something of `seconds`. Received: reserve=20, seconds=10"
+    ):
+        TimeBudget(10, reserve=20)
+    with pytest.raises(TypeError, match="`seconds` must be a number. Received: seconds='10'"):
+        TimeBudget("10")
 
 
 @pytest.mark.parametrize("together", [1, 2])

@@ -254,6 +254,8 @@ def test_what_cannot_be_is_refused():
         WeightAverage(1)
     with pytest.raises(ValueError, match="`monitor` must be a metric on the validation data.*monitor='loss'"):
         WeightAverage(monitor="loss")
+    with pytest.raises(TypeError, match="`monitor` must be the name of a metric"):
+        WeightAverage(monitor=None)
     with pytest.raises(ValueError, match="`direction` must be"):
         WeightAverage(direction="up")
     with pytest.raises(ValueError, match="does not tell whether more is better"):

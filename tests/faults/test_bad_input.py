@@ -33,7 +33,7 @@ def test_negative_patience_is_refused(make):
 
 
 @pytest.mark.parametrize(
-    "name", ["model.keras", "epoch-1", "epoch-0001-step-000000.bak", ".hidden", "backup/epoch-0001-step-000000"]
+    "name", ["model.keras", "epoch-1", "epoch-0001-step-000000.bak", "backup/epoch-0001-step-000000"]
 )
 def test_a_folder_of_another_program_is_refused_and_left_as_it_is(tmp_path, name):
     folder = tmp_path / "backup"

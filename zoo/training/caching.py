@@ -91,13 +91,18 @@ def plans(
     """
     refusal = _refusal(wish, callbacks)
     decided = dict(zip(phases, earlier, strict=True)) if earlier else {}
+    if refusal and any(decided.values()):
+        raise ValueError(
+            f"This training began with the frozen part computed once, which cannot go on: {refusal}. Call it as it was "
+            "begun, or choose another directory."
+        )
     found: dict[Phase, Plan] = {}
     for phase in sorted(phases, key=lambda phase: -phase.length):  # the longest decides about the views of all
         if phase.freeze == "none":
             found[phase] = Plan("nothing is frozen")
             continue
         try:
-            if refusal and not decided:
+            if refusal:
                 raise ValueError(refusal)
             if not decided.get(phase, True):
                 raise ValueError("so it was decided when this training began")

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from callbacks.locking import InUse
 from zoo.data.collection import Data
 from zoo.files import make_folder, shown
 from zoo.training import augmenting, caching, fitting, hardware, preparing, resuming
@@ -52,16 +53,18 @@ def fine_tune(
             not of our `callbacks`: they would be handed a part of the network. True keeps them wherever there is room,
             False never.
         directory: The run's folder; by default a new `runs/NAME-N`. Where it holds the finished run of the same recipe
-            and data, that is returned; one that was cut short is trained anew.
-        time_limit: Seconds after which training stops at the end of an epoch.
+            and data, that is returned; one that was cut short goes on where it was, to the same end.
+        time_limit: Seconds that this call may train; an epoch in which they run out is cut short, and the run is
+            finished then. A run that is resumed has all of them again.
         resume: False refuses a folder that holds a run.
         **given: Fields of `Recipe`, such as epochs=20, freeze="large", weights="imagenet", seed=0.
 
     Raises:
         TypeError: If a field is unknown, or `data` is no Data.
-        ValueError: If a field is out of range, the model does not fit the data, or the folder holds something else.
+        ValueError: If a field is out of range, the model does not fit the data, or the folder holds something else,
+            such as a run of another recipe, on other data or from another model.
         FileNotFoundError: If weights are neither there nor can be fetched.
-        OSError: If the folder cannot be written.
+        OSError: If the folder cannot be written, or another process trains in it.
 
     Example:
         run = zoo.fine_tune("mobilenet_v2", zoo.load_data("photos"), epochs=20)
@@ -88,6 +91,8 @@ def fine_tune(
     with contextlib.ExitStack() as stack:
         if folder is not None and begun:
             stack.enter_context(resuming.held(folder))
+            if run_folder.finished(folder):  # by another process, until just now
+                return _finished(folder, model, data)
         own = isinstance(model, keras.Model)
         keras.utils.set_random_seed(int(recipe.seed))
         network = preparing.checked(model, data) if own else preparing.created(recipe, data)
@@ -101,6 +106,8 @@ def fine_tune(
         if folder is None or not begun:
             folder = _new_folder(recipe.model) if folder is None else make_folder(folder)
             stack.enter_context(resuming.held(folder))
+            if resuming.holds_run(folder, resume):
+                raise InUse(f"{shown(folder)} was begun by another process meanwhile. The same call goes on with it.")
         record: dict[str, Any] = {}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         if begun:

@@ -89,10 +89,11 @@ def fit(
                 handover.save(model, Progress(number, history, best))
             checkpoint = _checkpoint(handover.directory(number), recipe, data, phase, folder)
             print(freeze(model, phase.freeze))
-            fitted, training, probe = _materials(model, data, recipe, phase, plan, checkpoint.position)
+            position = checkpoint.position
+            fitted, training, probe = _materials(model, data, recipe, phase, plan, position)
             print(f"{plan.why[0].upper()}{plan.why[1:].rstrip('.')}.\n")
-            if checkpoint.position != (0, 0):
-                print(f"Going on in epoch {checkpoint.position.epoch + 1}, step {checkpoint.position.step + 1}.\n")
+            if (0, 0) < position < (phase.last, 0):
+                print(f"Going on in epoch {position.epoch + 1}, step {position.step + 1}.\n")
             _compile(fitted, recipe, phase, whole=model)
             watchers, stopper = _watchers(model, recipe, phase, bool(len(data.dev)))
             if deadline is not None:

@@ -50,7 +50,7 @@ def held(folder: Path) -> Iterator[None]:
     """Keeps other processes out of a run's folder.
 
     Raises:
-        RuntimeError: If another process trains there.
+        OSError: If another process trains there, or the folder cannot be written.
     """
     lock = locking.hold(make_folder(folder))
     try:
@@ -167,7 +167,7 @@ class Handover:
                     f"{self._folder / position.name} is damaged and not used: {error}.", RuntimeWarning, stacklevel=2
                 )
                 continue
-            arrays_to_variables(found.arrays["model"], model.variables, "weights")
+            arrays_to_variables(found.arrays["model"], model.variables)
             state = unpack(found.state, found.arrays["state"])
             set_random_state(state["random"])
             return Progress(state["phase"], state["history"], state["best"])
