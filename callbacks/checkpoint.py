@@ -107,13 +107,12 @@ class Checkpoint(Stateful):
             raise ValueError(f"`seconds` must not be negative. Received: seconds={seconds}")
         if monitor is not None:
             direction_of(monitor, direction)
-        checked("recipe", recipe), checked("data", data)
         self.directory = Path(directory).absolute()
         self.monitor, self.direction = monitor, direction
-        self.recipe, self.data = recipe, data
+        self.recipe, self.data = checked("recipe", recipe), checked("data", data)
         self.seconds, self.advice, self.clock = seconds, advice, clock
         self.written = 0
-        self._check_folder()
+        snapshots.prepare(self.directory)
         self._start = Position(0, 0)  # where the fit that runs began
         self._told: Position | None = None
         self._damaged: set[Position] = set()  # those that were named
@@ -243,7 +242,7 @@ class Checkpoint(Stateful):
             if improves(value, self._best, direction_of(self._watched, self.direction), 0.0):
                 self._best, self._best_position = value, position
             self._save(position, at_once=last or interrupted)
-        if interrupted and not last:
+        if interrupted:
             self._leave(position)
 
     def _watch(self, logs):
@@ -253,6 +252,8 @@ class Checkpoint(Stateful):
             self._watched, self._best, self._best_position = name, None, None
 
     def on_train_end(self, logs=None):
+        if self._interrupts.received:
+            self._leave(Position(self._epoch + 1, 0))
         self._refill_history()
         self._wait()
         self._writer.shutdown()
@@ -365,21 +366,6 @@ class Checkpoint(Stateful):
                 for name, value in row.items():
                     if name != "epoch":
                         history.history.setdefault(name, []).append(value)
-
-    def _check_folder(self):
-        """Makes the folder, or refuses it."""
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"The folder {self.directory} cannot be made: {error.strerror}.") from None
-        if not os.access(self.directory, os.W_OK | os.X_OK):
-            raise PermissionError(f"The folder {self.directory} cannot be written. Choose another one.")
-        others = snapshots.strangers(self.directory)
-        if others:
-            raise ValueError(
-                f"{self.directory} holds files that are none of ours ({', '.join(others[:3])}"
-                f"{', ...' if others[3:] else ''}). Give the checkpoints a folder of their own."
-            )
 
     def _newest(self) -> Snapshot | None:
         """The newest whole checkpoint; those that are damaged are named in a warning."""

@@ -151,10 +151,26 @@ def positions(directory: Path) -> list[Position]:
     return sorted((position for name, position in there if position.name == name), reverse=True)
 
 
-def strangers(directory: Path) -> list[str]:
-    """Names in a folder that are no snapshot's; hidden files, such as file managers leave, do not count."""
+def prepare(directory: Path) -> None:
+    """Makes a folder for snapshots, or refuses it; hidden files, such as file managers leave, are let be.
+
+    Raises:
+        ValueError: If it holds anything else.
+        OSError: If it cannot be made or written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"The folder {directory} cannot be made: {error.strerror}.") from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(f"The folder {directory} cannot be written. Choose another one.")
     names = (entry.name for entry in os.scandir(directory))
-    return sorted(name for name in names if not (name.startswith(".") or _NAME.fullmatch(name)))
+    others = sorted(name for name in names if not (name.startswith(".") or _NAME.fullmatch(name)))
+    if others:
+        raise ValueError(
+            f"{directory} holds files that are none of ours ({', '.join(others[:3])}{', ...' if others[3:] else ''}). "
+            "Give the checkpoints a folder of their own."
+        )
 
 
 def remove(directory: Path, position: Position) -> None:
