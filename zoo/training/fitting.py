@@ -111,6 +111,8 @@ def fit(
                 history.setdefault(name, []).extend(float(value) for value in values)
             if stopper is not None:
                 print(stopper.reason)
+            if trouble := [f"{stage} {verdict}" for stage, verdict in monitor.verdicts.items() if verdict != "healthy"]:
+                print(f"Gradients: {', '.join(trouble)}. The figures are in {shown(folder / GRADIENTS)}.")
             if stopper is None:
                 _check_finite(math.isfinite(history["loss"][-1]), "loss was not finite in the last epoch", phase)
                 continue
