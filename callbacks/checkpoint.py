@@ -25,7 +25,7 @@ from callbacks.packing import (
     unpack,
     variables_to_arrays,
 )
-from callbacks.skipping import Metrics, Start, skip, stop_skipping
+from callbacks.skipping import Metrics, Start, skip, skips, stop_skipping
 from callbacks.snapshots import Damaged, Position, Snapshot
 from callbacks.stateful import Stateful, announced, paused, peers, unpause
 from callbacks.syncing import synchronize
@@ -180,7 +180,7 @@ class Checkpoint(Stateful):
         self._rows = []
         self._epoch, self._step = self._start
         self._metrics = self._last_metrics = Metrics([], {})
-        self._skipping = self._stopped = self._cut = False
+        self._stopped = self._cut = False
         self._writing = 0.0  # seconds that the last one took to write
         self.written = 0
         if not self.model.optimizer.built:
@@ -194,12 +194,11 @@ class Checkpoint(Stateful):
         self._refill_history()
         self._epoch, self._step = epoch, 0
         if epoch == self._start.epoch and self._start.step:
-            self._skipping = True
-            skip(self.model, self._start.step, self._last_metrics, self._end_of_skipping)
+            skip(self.model, self._start.step, self._last_metrics)
 
     def on_train_batch_begin(self, batch, logs=None):
         self._step = batch
-        if self._skipping:
+        if skips(self._model):
             self._cut = paused(self._model)
             if self._interrupts.received:
                 self._leave(self._start)
@@ -216,7 +215,6 @@ class Checkpoint(Stateful):
 
     def on_test_begin(self, logs=None):
         # the weights stay as they are while the dev set is gone through, but the metrics do not
-        self._skipping = False
         self._metrics = Metrics.of(self.model)
 
     def on_test_batch_begin(self, batch, logs=None):
@@ -227,7 +225,6 @@ class Checkpoint(Stateful):
 
     def on_epoch_end(self, epoch, logs=None):
         stop_skipping(self.model)
-        self._skipping = False
         if self._cut:
             return
         self._rows.append({"epoch": epoch, **{name: number(value) for name, value in (logs or {}).items()}})
@@ -353,9 +350,6 @@ class Checkpoint(Stateful):
         self._rows = state["rows"]
         self._last_metrics = Metrics(state["metrics"], state["logs"])
         self.model._initial_epoch = Start(_OVER if state["stopped"] else snapshot.position.epoch, self.model)
-
-    def _end_of_skipping(self):
-        self._skipping = False
 
     def _refill_history(self):
         """Gives Keras' history the epochs of the earlier process."""

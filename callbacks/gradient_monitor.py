@@ -16,6 +16,7 @@ from callbacks import gradient_verdicts
 from callbacks.gradient_probe import Probe, groups_of
 from callbacks.stateful import Stateful
 from callbacks.syncing import synchronize
+from callbacks.writing import replace
 
 SHARE = 0.02  # of the time since fit began that probes may take
 SPACING = 0.01  # of that time between two of them, so that a long fit has hundreds of records, not millions
@@ -158,7 +159,7 @@ class GradientMonitor(Stateful):
             self._opened = True
             self._first_epoch = epoch if self._first_epoch is None else self._first_epoch
             if self.path is not None:
-                _rewrite(self.path, [*_kept(self.path, self._first_epoch), *map(_cells, self.table)])
+                replace(self.path, _text([_COLUMNS, *_kept(self.path, self._first_epoch), *map(_cells, self.table)]))
 
     def on_train_batch_begin(self, batch, logs=None):
         self._time_step()
@@ -332,16 +333,6 @@ def _kept(path, epoch):
     if tuple(header) != _COLUMNS or not all(len(row) == len(_COLUMNS) and row[0].isdecimal() for row in rows):
         raise ValueError(f"`path` must name a table of GradientMonitor or a new file; {path} holds something else.")
     return [row for row in rows if int(row[0]) <= epoch]
-
-
-def _rewrite(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
-    try:
-        temporary.write_text(_text([_COLUMNS, *rows]), encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _text(rows):

@@ -2,13 +2,13 @@
 
 import csv
 import io
-import os
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from callbacks.stateful import Announced
+from callbacks.writing import append, replace
 
 
 class HistoryLog(Announced):
@@ -55,10 +55,10 @@ class HistoryLog(Announced):
         self._rows.append(row)
         try:
             if self._appending and not new and self.path.exists():
-                _append(self.path, _table(self._columns, [row]))
+                append(self.path, _table(self._columns, [row]))
             else:
                 header = {name: name for name in self._columns}
-                _replace(self.path, _table(self._columns, [header, *self._rows]))
+                replace(self.path, _table(self._columns, [header, *self._rows]))
         except OSError as error:
             raise OSError(
                 error.errno,
@@ -87,36 +87,6 @@ def _read(path) -> tuple[list[str], list[dict[str, str]]]:
             "holds something else. Choose another path, or move that file away."
         )
     return columns, table
-
-
-def _append(path, text):
-    """Adds to a file all or nothing."""
-    with open(path, "ab", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            _write(file, text)
-        except OSError:
-            file.truncate(size)
-            raise
-
-
-def _replace(path, text):
-    """Puts a new file in the place of the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb", buffering=0) as file:
-            _write(file, text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write(file, text):
-    data = memoryview(text.encode())
-    while data:  # a disk that is getting full takes a part
-        data = data[file.write(data) :]
-    os.fsync(file.fileno())
 
 
 def _table(columns, rows):

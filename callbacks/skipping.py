@@ -1,7 +1,6 @@
 """Passing over the steps of an epoch that an earlier process has done."""
 
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +45,7 @@ class Start(int):
         return int(self) != 0 and model is not None and model.history is self._history()
 
 
-def skip(model, steps: int, metrics: Metrics, done: Callable[[], None]) -> None:
+def skip(model, steps: int, metrics: Metrics) -> None:
     """Lets the first steps of the epoch that begins pass without training; then the metrics are as given.
 
     Keras asks the model for its `train_function` at every step, so another one can stand there for a while. It draws
@@ -56,7 +55,6 @@ def skip(model, steps: int, metrics: Metrics, done: Callable[[], None]) -> None:
         model: One that is being fitted.
         steps: How many.
         metrics: The running metrics behind them.
-        done: Called after the last of them.
     """
     stop_skipping(model)  # of a fit that ended with an error
     train, passed = model.train_function, 0
@@ -79,11 +77,15 @@ def skip(model, steps: int, metrics: Metrics, done: Callable[[], None]) -> None:
                 # Here metrics come into being with the first step, which has not been taken in this process.
                 model._symbolic_build(data_batch=drawn[0])
                 _assign(model.metrics_variables, metrics.arrays)
-            done()
         return (metrics.logs, *state) if state else metrics.logs
 
     passing.instead_of = train  # type: ignore[attr-defined]
     model.train_function = passing
+
+
+def skips(model) -> bool:
+    """Whether the step that comes is passed over."""
+    return hasattr(model.train_function, "instead_of")
 
 
 def stop_skipping(model) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -108,7 +107,6 @@ def fine_tune(
             stack.enter_context(resuming.held(folder))
             if resuming.holds_run(folder, resume):
                 raise InUse(f"{shown(folder)} was begun by another process meanwhile. The same call goes on with it.")
-        record: dict[str, Any] = {}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         if begun:
             record = run_folder.environment(folder)

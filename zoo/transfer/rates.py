@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from callbacks.syncing import stepping
 from zoo.models.stages import stages
 
 _EXCLUSIONS = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")  # not in an optimizer's config
@@ -69,7 +70,7 @@ def scaled(optimizer: keras.Optimizer, model: keras.Model, decay: float) -> kera
     """
     factors = _factors(model, decay)
     fresh = _fresh(optimizer)
-    _scale(_stepping(fresh), factors)
+    _scale(stepping(fresh), factors)
     return fresh
 
 
@@ -94,16 +95,11 @@ def _fresh(optimizer):
     if "learning_rate" in config and not isinstance(optimizer._learning_rate, keras.Variable):
         config["learning_rate"] = optimizer._learning_rate  # a schedule of the caller's need not be serialisable
     fresh = type(optimizer).from_config(config)
-    source, target = _stepping(optimizer), _stepping(fresh)
+    source, target = stepping(optimizer), stepping(fresh)
     for attribute in _EXCLUSIONS:
         if hasattr(source, attribute):
             setattr(target, attribute, getattr(source, attribute))
     return fresh
-
-
-def _stepping(optimizer):
-    """The optimizer that steps: the one inside, where there is a loss scale around it."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _scale(optimizer: Any, factors: Sequence[tuple[keras.Variable, float]]):
