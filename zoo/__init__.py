@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.data.collection import Data, Split
     from zoo.data.load import load_data
-    from zoo.data.scan import Manifest, scan
+    from zoo.data.manifest import Manifest
+    from zoo.data.scan import scan
     from zoo.evaluation.predictions import Evaluation, evaluate
     from zoo.export.saved_model import export, load_export
     from zoo.models.catalog import ModelInfo, info, list_models
@@ -33,7 +34,7 @@ _HOME = {
     "Data": "data.collection",
     "Evaluation": "evaluation.predictions",
     "Features": "transfer.features",
-    "Manifest": "data.scan",
+    "Manifest": "data.manifest",
     "ModelInfo": "models.catalog",
     "Recipe": "training.recipe",
     "Run": "training.run",

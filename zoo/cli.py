@@ -20,6 +20,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+SOURCE = 'Folder with one folder a class, a CSV file, "tfds:NAME" or "digits".'
+DEPTH = "How many folders down the classes lie."
 Directory = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
 
 
@@ -44,7 +46,7 @@ def models(
 
 @app.command()
 def train(
-    source: Annotated[str, typer.Argument(help='Folder with one folder a class, a CSV file, or "digits".')],
+    source: Annotated[str, typer.Argument(help=SOURCE)],
     model: Annotated[str, typer.Option(help="A name from `zoo models`.")] = "auto",
     weights: Annotated[str, typer.Option(help='A tag, "imagenet", a file, or "none" for none.')] = "auto",
     freeze: Annotated[
@@ -56,6 +58,8 @@ def train(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Show augmented pictures in this PNG file before training.", show_default="none"),
     ] = None,
+    sampling: Annotated[str, typer.Option(help='"balanced" draws rare classes as often as common ones.')] = "auto",
+    class_weights: Annotated[str, typer.Option(help="Weight of classes in the loss: none or balanced.")] = "auto",
     views: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(help="Augmented versions kept of each picture.", show_default="auto"),
@@ -69,6 +73,7 @@ def train(
         Optional[int],  # noqa: UP045
         typer.Option(help="Side of the pictures in pixels.", show_default="the model's own"),
     ] = None,
+    depth: Annotated[int, typer.Option(help=DEPTH)] = 1,
     seed: Annotated[int, typer.Option(help="Decides splits, initial weights and order.")] = 0,
     time_limit: Annotated[Optional[float], typer.Option(help="Seconds to train at most.")] = None,  # noqa: UP045
     out: Annotated[
@@ -83,6 +88,8 @@ def train(
         "freeze": tuple(word.strip() for word in freeze.split(",")) if "," in freeze else freeze,
         "augment": augment,
         "mixing": mixing,
+        "sampling": sampling,
+        "class_weights": class_weights,
         "head": head,
         "seed": seed,
         **{name: value for name, value in given.items() if value is not None},
@@ -91,7 +98,7 @@ def train(
     _load_keras()
     import zoo
 
-    data = zoo.load_data(source, image_size=image_size, seed=seed)
+    data = zoo.load_data(source, image_size=image_size, depth=depth, seed=seed)
     typer.echo(f"{data.summary()}\n")
     if preview is not None:
         typer.echo(f"{_preview(model, data, fields, preview)}\n")
@@ -106,7 +113,7 @@ def train(
 
 @app.command("preview")
 def preview_command(
-    source: Annotated[str, typer.Argument(help='Folder with one folder a class, a CSV file, or "digits".')],
+    source: Annotated[str, typer.Argument(help=SOURCE)],
     model: Annotated[str, typer.Option(help="A name from `zoo models`, for the size of the pictures.")] = "auto",
     augment: Annotated[str, typer.Option(help="Augmentation: none, light, medium, heavy or trivial.")] = "medium",
     image_size: Annotated[
@@ -123,6 +130,33 @@ def preview_command(
     import zoo
 
     typer.echo(_preview(model, zoo.load_data(source, image_size=image_size, seed=seed), fields, out))
+
+
+@app.command()
+def scan(
+    source: Annotated[str, typer.Argument(help=SOURCE)],
+    html: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Write a page with the doubtful pictures to this file.", show_default="none"),
+    ] = None,
+    csv: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Write a table, a row a file, to this file.", show_default="none"),
+    ] = None,
+    depth: Annotated[int, typer.Option(help=DEPTH)] = 1,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Also look at what links outside hold.")] = False,
+) -> None:
+    """Look at every file: which cannot be used and why, copies, one picture under two labels, sizes."""
+    from zoo.data.scan import scan
+
+    manifest = scan(source, depth=depth, follow_links=follow_links)
+    typer.echo(str(manifest))
+    if html is not None:
+        manifest.to_html(html)
+        typer.echo(f"{_word(html)}: a page with the doubtful pictures, for a browser")
+    if csv is not None:
+        manifest.to_csv(csv)
+        typer.echo(f"{_word(csv)}: {len(manifest.table)} rows")
 
 
 @app.command()
@@ -173,6 +207,10 @@ def predict(
     from zoo.export.saved_model import load_export
 
     table = load_export(export).predict(images)
+    if converted := table.attrs["converted"]:
+        count = sum(converted.values())
+        many = "picture was" if count == 1 else "pictures were"
+        typer.echo(f"{count} {many} converted before the model saw them ({', '.join(sorted(converted))}).", err=True)
     if csv is None:
         shown = table.astype({"probability": object})
         shown["probability"] = [f"{value:.4f}" for value in table.probability]
@@ -220,7 +258,7 @@ def main() -> None:
     """Runs the command; what the user can mend ends in one line and exit code 2, never in a traceback."""
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:  # the last: a package that is missing
         _stop(" ".join(str(error).split()), 2)
     except KeyboardInterrupt:
         _stop("stopped.", 130)

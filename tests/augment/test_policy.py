@@ -107,10 +107,8 @@ def test_a_policy_is_rebuilt_from_its_configuration(digit_pictures):
 
 def epochs_of(split, batch_size):
     """Two epochs of augmented pictures."""
-    from zoo.data import pipeline
-
-    dataset = pipeline.shuffled(split, batch_size, policy=LIGHT)
-    return [np.concatenate([images.numpy() for images, _ in dataset]) for _ in range(2)]
+    dataset = split.dataset(batch_size, training=True, policy=LIGHT)
+    return [np.concatenate([np.asarray(images) for images, _ in dataset]) for _ in range(2)]
 
 
 def test_a_pipeline_gives_the_same_pictures_for_every_batch_size(digit_pictures):

@@ -172,6 +172,32 @@ def test_grey_with_transparency_lies_on_white():
         assert np.abs(read(encoded(image, "PNG"), channels) - expected[..., None]).max() <= 1
 
 
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True})])
+def test_another_background_is_what_transparent_parts_lie_on(kind, options):
+    image = picture(mode="RGBA")
+    data = encoded(image, kind, **options)
+    colour = Image.new("RGBA", image.size, (10, 200, 77))
+    expected = np.asarray(Image.alpha_composite(colour, image).convert("RGB")).astype(int)
+    assert np.abs(decode(data, 3, (10, 200, 77)).numpy() - expected).max() <= 1
+    shown = prepare(encode_png(np.zeros((4, 4, 4), np.uint8)), Geometry((2, 2), background=(10, 200, 77)))
+    assert (shown.numpy() == (10, 200, 77)).all()
+
+
+def test_transparent_gif_lies_on_the_background():
+    colours = picture().quantize(16)
+    clear = np.asarray(colours) == 3
+    expected = np.asarray(colours.convert("RGB")).copy()
+    for options in ({}, {"save_all": True, "append_images": [picture(seed=1).quantize(16)]}, {"comment": b"x" * 700}):
+        data = encoded(colours, "GIF", transparency=3, **options)
+        for background in ((255, 255, 255), (10, 200, 77)):
+            expected[clear] = background
+            np.testing.assert_array_equal(decode(data, 3, background), expected)
+        np.testing.assert_array_equal(read(data, channels=4)[..., 3] == 0, clear)
+    behind_the_palette = data.replace(b"\x21\xf9\x04\x01\x00\x00\x03", b"\x21\xf9\x04\x01\x00\x00\xfa")
+    assert behind_the_palette != data
+    np.testing.assert_array_equal(read(behind_the_palette), np.asarray(colours.convert("RGB")))
+
+
 @pytest.mark.parametrize("lossless", [True, False])
 def test_webp_without_transparency_has_opaque_alpha(lossless):
     data = encoded(picture(), "WEBP", lossless=lossless)
@@ -344,9 +370,22 @@ def test_half_a_picture_raises(kind):
         ({"size": (3,)}, "`size` must be"),
         ({"channels": 2}, "`channels` must be 1, 3 or 4. Received: channels=2"),
         ({"crop": 0}, "`crop` must lie in .0, 1., or be None to squash. Received: crop=0"),
+        ({"background": (255, 255)}, "`background` must be red, green and blue, three whole numbers from 0 to 255"),
+        ({"background": (0, 0, 256)}, "Received: background=.0, 0, 256."),
+        ({"background": (0.5, 0, 0)}, "`background` must be"),
+        ({"background": "white"}, "Received: background='white'"),
         ({"interpolation": "nearest"}, "one of bilinear, bicubic, lanczos. Received: interpolation='nearest'"),
     ],
 )
 def test_geometry_refuses_what_cannot_be(changes, message):
     with pytest.raises(ValueError, match=message):
         Geometry(**{"size": (3, 3), **changes})
+
+
+def test_a_geometry_is_told_apart_by_its_background():
+    white, listed, black = (
+        Geometry((3, 3), **given) for given in ({}, {"background": [255] * 3}, {"background": [0] * 3})
+    )
+    assert hash(white) == hash(listed) and white == listed and listed.background == (255, 255, 255)
+    assert white.key == ((3, 3), 3, 1.0, "bilinear")  # as it was before there was a choice
+    assert black != white and black.key == (*white.key, (0, 0, 0))

@@ -45,6 +45,7 @@ def test_figures_are_those_of_scikit_learn():
     labels, values = found.labels, found.probabilities.astype(np.float64)
     predicted = values.argmax(axis=1)
     assert found.accuracy == pytest.approx(metrics.accuracy_score(labels, predicted))
+    assert found.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(labels, predicted))
     normed = values / values.sum(axis=1, keepdims=True)  # scikit-learn asks for more digits than float32 has
     assert found.loss == pytest.approx(metrics.log_loss(labels, normed, labels=range(7)), rel=1e-6)
     assert found.top5 == pytest.approx(metrics.top_k_accuracy_score(labels, values, k=5, labels=range(7)))
@@ -73,7 +74,9 @@ def test_confusion_has_the_truth_in_its_rows():
 
 
 def test_class_that_is_never_predicted_or_never_there_has_zeros():
-    per_class = evaluation([0, 0, 1], [[0.8, 0.1, 0.1]] * 3, ["ant", "bee", "cat"]).per_class
+    found = evaluation([0, 0, 1], [[0.8, 0.1, 0.1]] * 3, ["ant", "bee", "cat"])
+    per_class = found.per_class
+    assert found.balanced_accuracy == 0.5  # of the two that are there
     assert per_class.loc["bee"].tolist() == [0, 0, 0, 1]
     assert per_class.loc["cat"].tolist() == [0, 0, 0, 0]
     assert per_class.loc["ant"].tolist() == pytest.approx([2 / 3, 1, 0.8, 2])
@@ -123,7 +126,7 @@ def test_summary_is_one_screen_and_names_the_figures():
     found = drawn(classes=60, count=900)
     text = str(found)
     assert text.startswith("test: 900 pictures, 60 classes")
-    assert f"{found.accuracy:.2%}" in text and "top-5" in text
+    assert f"{found.accuracy:.2%}" in text and "top-5" in text and f"{found.balanced_accuracy:.2%}" in text
     assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 100
     assert "top-5" not in str(evaluation([0], [[1, 0]]))
 

@@ -106,7 +106,7 @@ def test_folder_holds_what_the_contract_says(exported, trap):
     said = json.loads((exported / "model.json").read_text(encoding="utf-8"))
     assert said["format"] == "menagerie-export"
     assert (said["class_names"], said["classes"], said["image_size"], said["channels"]) == (NAMES, 3, [16, 16], 3)
-    assert (said["crop"], said["interpolation"]) == (1.0, "bilinear")
+    assert (said["crop"], said["interpolation"], said["background"]) == (1.0, "bilinear", [255, 255, 255])
     assert said["parameters"] == trap.count_params()
     assert said["weights_sha256"] == fingerprint(trap)
     assert said["versions"]["keras"] == keras.__version__
@@ -118,6 +118,7 @@ def test_verification_reports_every_batch_size_and_signature(exported):
     assert report["passed"] is True
     assert (report["tolerance"], report["precision"], report["samples"]) == (1e-5, "float32", 3)
     assert report["repeatable"] in ("to the bit", "within tolerance")
+    assert report["beside_unreadable"] in ("to the bit", "within tolerance")
     assert set(report["max_difference"]) == {"serving_default", "serve_images"}
     for differences in report["max_difference"].values():
         assert [int(size) for size in differences] == list(BATCH_SIZES)
@@ -211,12 +212,12 @@ def test_unreadable_pictures_do_not_stop_the_others(exported, tmp_path):
     assert all(table.problem[1:4])
 
 
-def test_picture_that_only_the_graph_refuses_is_found_in_its_batch(exported, monkeypatch):
-    monkeypatch.setattr(saved_model, "check", lambda data: {"status": "usable"})
+def test_picture_that_is_found_damaged_only_when_it_is_converted_has_a_problem(exported, monkeypatch):
+    monkeypatch.setattr(saved_model, "check", lambda data: {"status": "usable", "format": "PNG"})
     broken = encoded(picture())[:-200]
     table = load_export(exported).predict([encoded(picture()), broken, encoded(picture(seed=1), "JPEG")])
     assert [bool(label) for label in table.label] == [True, False, True]
-    assert "PNG" in table.problem[1] and "{{" not in table.problem[1]
+    assert "truncated" in table.problem[1]
 
 
 def test_predict_of_nothing_is_an_empty_table(exported):
@@ -279,6 +280,28 @@ def test_answers_that_change_from_call_to_call_are_caught():
     }
     with pytest.raises(ExportMismatch, match="is not repeatable"):
         verify._compare(answers, {size: first.repeat(size, axis=0) for size in BATCH_SIZES}, ["ant", "bee"], 1e-5)
+
+
+def test_answer_for_an_unreadable_file_or_a_changed_one_beside_it_is_caught():
+    values = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
+    holed = values.copy()
+    holed[1] = np.nan
+    good = {
+        "serving_default/3/1/probabilities": values,
+        "mixed/probabilities": holed,
+        "mixed/probability": holed.max(axis=1),
+        "mixed/label": np.array(["ant", "", "ant"]),
+    }
+    assert verify._compare_mixed(good, ["ant", "bee"], 1e-5) is True
+    for changes, message in [
+        ({"mixed/label": np.array(["ant", "bee", "ant"])}, "something else than no label and NaN"),
+        ({"mixed/probability": values.max(axis=1)}, "something else than no label and NaN"),
+        ({"mixed/probabilities": values}, "something else than no label and NaN"),
+        ({"mixed/probabilities": holed[::-1]}, "changes the exported model's answers for others in its batch, by 0.2"),
+        ({"mixed/label": np.array(["ant", "", "bee"])}, "changes the exported model's answers"),
+    ]:
+        with pytest.raises(ExportMismatch, match=message):
+            verify._compare_mixed(good | changes, ["ant", "bee"], 1e-5)
 
 
 def test_failing_process_is_reported_in_one_sentence(tmp_path, trap):
@@ -361,8 +384,9 @@ def test_place_that_cannot_be_written_is_named(small, tmp_path, unverified):
         ({"class_names": ["a", "b", "a"]}, "must differ from each other"),
         ({"class_names": ["a", "b", "c\nd"]}, "without line breaks"),
         ({"image_size": 20}, r"must be the size that the model takes, \(16, 16\). Received: image_size=20"),
-        ({"preprocessing": {"size": 3}}, "takes crop and interpolation. Received: size"),
+        ({"preprocessing": {"size": 3}}, "takes crop, interpolation and background. Received: size"),
         ({"preprocessing": {"crop": 2.0}}, r"`crop` must lie in \(0, 1\]"),
+        ({"preprocessing": {"background": "red"}}, "`background` must be red, green and blue"),
         ({"formats": ("saved_model", "onnx")}, "must be some of: saved_model. Received"),
         ({"formats": ()}, "must be some of: saved_model"),
     ],

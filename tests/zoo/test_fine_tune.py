@@ -135,6 +135,14 @@ def test_uneven_classes_are_weighed(digit_pictures, tmp_path):
     data = zoo.load_data((images[keep], labels[keep]), image_size=8)
     run = zoo.fine_tune("convnet", data, directory=tmp_path / "run", **QUICK)
     assert run.recipe.class_weights == "balanced"
+    even = zoo.fine_tune("convnet", data, directory=tmp_path / "even", sampling="balanced", **QUICK)
+    assert (even.recipe.sampling, even.recipe.class_weights) == ("balanced", "none")
+    assert even.history["loss"] != run.history["loss"]
+    named = zoo.fine_tune("convnet", data, directory=tmp_path / "named", class_weights={"0": 0.5, "1": 2.0}, **QUICK)
+    assert zoo.load_run(named.directory, data).recipe == named.recipe
+    with pytest.raises(ValueError, match="`class_weights` names classes that the data does not have: seven"):
+        zoo.fine_tune("convnet", data, directory=tmp_path / "no", class_weights={"seven": 2.0}, **QUICK)
+    assert not (tmp_path / "no").exists()
 
 
 def test_without_a_dev_set_the_last_epoch_counts(digit_pictures, tmp_path):

@@ -1,9 +1,12 @@
+import gc
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import zoo
-from zoo.data import pipeline
+from zoo.data import batches, reading
+from zoo.data.order import steps
 from zoo.data.pictures import Geometry
 
 
@@ -44,22 +47,22 @@ def test_the_order_is_a_function_of_seed_and_epoch(train):
 
 
 def test_the_stream_goes_on_where_an_epoch_begins(train):
-    steps = pipeline.steps(len(train), 32)
-    whole = rows_of(pipeline.stream(train, 32, seed=3).take(3 * steps), train)
-    late = rows_of(pipeline.stream(train, 32, seed=3, epoch=2).take(steps), train)
+    count = steps(len(train), 32)
+    whole = rows_of(batches.stream(train, 32, seed=3).take(3 * count), train)
+    late = rows_of(batches.stream(train, 32, seed=3, epoch=2).take(count), train)
     assert whole[2 * len(train) :] == late
     assert sorted(late) == sorted(rows_of(train.dataset(), train))
 
 
 def test_one_hot_labels_are_the_labels(train):
-    for (_, hot), (_, labels) in zip(pipeline.in_order(train, 64, one_hot=True), train.dataset(64), strict=True):
+    for (_, hot), (_, labels) in zip(batches.in_order(train, 64, one_hot=True), train.dataset(64), strict=True):
         assert np.array_equal(hot.numpy().argmax(1), labels.numpy())
         assert hot.shape[1] == 3
 
 
 def test_behind_the_steps_that_were_done_the_stream_is_that_of_the_whole_epoch(train):
     steps = -(-len(train) // 32)
-    whole = rows_of(pipeline.stream(train, 32, seed=3, epoch=1).take(2 * steps), train)
+    whole = rows_of(batches.stream(train, 32, seed=3, epoch=1).take(2 * steps), train)
     late = train.stream(32, seed=3, epoch=1, step=2).take(2 * steps)
     assert [len(images) for images, _ in late.take(2)] == [1, 1]  # cheap
     assert rows_of(late.skip(2), train) == whole[64:]
@@ -74,16 +77,22 @@ def test_a_policy_gets_epoch_and_picture_of_each_row(train):
 
 def test_pictures_beyond_the_budget_lie_on_disk_and_go_with_the_array(photos, tmp_path, monkeypatch):
     in_memory = zoo.load_data(photos, image_size=16).train.pixels()
-    monkeypatch.setattr(pipeline, "MEMORY", 1000)
+    monkeypatch.setenv("MENAGERIE_MEMORY_GB", "1e-6")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     data = zoo.load_data(photos, image_size=16)
     on_disk = data.train.pixels()
     assert isinstance(on_disk, np.memmap)
     assert np.array_equal(on_disk, in_memory)
-    assert len(list((tmp_path / "cache" / "menagerie").iterdir())) == 1
+    assert len(list((tmp_path / "cache" / "menagerie").glob("*.pixels"))) == 1
+    found = np.concatenate([images.numpy() for images, _ in data.train.dataset(5)])
+    assert np.array_equal(found, in_memory)
     data._prepared.clear()
     del on_disk
-    assert list((tmp_path / "cache" / "menagerie").iterdir()) == []
+    gc.collect()
+    assert list((tmp_path / "cache" / "menagerie").glob("*.pixels")) == []
+    monkeypatch.setenv("MENAGERIE_MEMORY_GB", "plenty")
+    with pytest.raises(ValueError, match="MENAGERIE_MEMORY_GB must be a number of GiB, 0 or more. Received: 'plenty'"):
+        data.train.pixels()
 
 
 def test_a_file_that_breaks_after_the_scan_is_named(photos):
@@ -99,7 +108,7 @@ def test_pictures_that_cannot_be_read_leave_the_others_alone(photos):
     good = photos / "one" / "01.png"
     bad = photos / "one" / "bad.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\n")
-    pixels, problems = pipeline.read_files([good, bad, good], Geometry((16, 16)))
+    pixels, problems = reading.read_files([good, bad, good], Geometry((16, 16)))
     assert list(problems) == [1]
     assert np.array_equal(pixels[0], pixels[2])
     assert pixels[0].any()
@@ -112,7 +121,7 @@ def test_a_file_that_only_pillow_reads_is_read_all_the_same(photos):
     cut = photos / "one" / "cut.gif"
     cut.write_bytes(whole.read_bytes()[:-30])  # the second frame is incomplete
     assert set(zoo.scan(photos).table.status) == {"usable"}
-    pixels, problems = pipeline.read_files([whole, cut], Geometry((16, 16)))
+    pixels, problems = reading.read_files([whole, cut], Geometry((16, 16)))
     assert not problems
     assert (pixels == 90).all()
 
@@ -136,12 +145,13 @@ def test_samples_are_whole_files_that_decode_to_the_same_pixels(photos):
     split = zoo.load_data(photos, image_size=16).test
     samples = split.samples(100)
     assert len(samples) == len(split)
-    pixels, _ = pipeline.read([lambda data=data: data for data in samples], split.geometry, "")
+    pixels, _ = reading.read(lambda row: samples[row], len(samples), split.geometry)
     assert np.array_equal(pixels, split.pixels())
 
 
 def test_array_samples_decode_to_the_same_pixels(train):
-    pixels, _ = pipeline.read([lambda data=data: data for data in train.samples(len(train))], train.geometry, "")
+    samples = train.samples(len(train))
+    pixels, _ = reading.read(lambda row: samples[row], len(samples), train.geometry)
     assert np.array_equal(pixels, train.pixels())
 
 
@@ -156,7 +166,7 @@ def test_a_phone_picture_lying_on_its_side_is_turned(photos):
     exif[0x0112] = 6  # the camera was turned: the file holds the picture lying on its side
     tall.rotate(90, expand=True).save(photos / "one" / "phone.jpg", exif=exif, quality=95)
     tall.save(photos / "one" / "upright.jpg", quality=95)
-    (turned, upright), _ = pipeline.read_files(
+    (turned, upright), _ = reading.read_files(
         [photos / "one" / "phone.jpg", photos / "one" / "upright.jpg"], Geometry((32, 32))
     )
     assert np.abs(turned.astype(int) - upright).max() <= 2

@@ -56,6 +56,17 @@ def test_uneven_classes_are_weighed_and_it_is_said():
     assert recipe.class_weights == "balanced"
     assert "4.0 times" in recipe.reasons["class_weights"]
     assert resolve(Recipe(), FACTS).class_weights == "none"
+    assert resolve(Recipe(sampling="balanced"), replace(FACTS, unevenness=4.0)).class_weights == "none"
+
+
+def test_class_weights_may_be_given_by_name_and_come_back_from_a_file(tmp_path):
+    recipe = resolve(Recipe(class_weights={"ant": 2, "bee": np.float32(0.5)}), FACTS)
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    assert Recipe.load(tmp_path / "recipe.json") == recipe
+    assert "ant: 2, bee: 0.5" in str(recipe)
+    for wrong in ({"ant": 0}, {"ant": float("nan")}, {1: 2.0}, {}, "even"):
+        with pytest.raises(ValueError, match="`class_weights` must be none, balanced, a mapping"):
+            Recipe(class_weights=wrong)
 
 
 def test_what_is_given_is_kept_and_called_given():

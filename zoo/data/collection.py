@@ -3,18 +3,20 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable
-from dataclasses import astuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from zoo.data.pictures import Geometry
-from zoo.data.scan import Manifest, natural
-from zoo.data.sources import Arrays, Source
-from zoo.data.splits import NAMES
+from zoo.data import order, splits
+from zoo.data.manifest import Manifest
+from zoo.data.memory import Arrays
+from zoo.data.names import natural
+from zoo.data.pictures import WHITE, Geometry
+from zoo.data.sources import Source
 
 SMALL = 2**27  # bytes
 
@@ -27,7 +29,7 @@ class Data:
         class_names: Labels in the order of the network's outputs.
         manifest: A row a file, left-out ones included, with the split of each.
         image_size: (height, width), or None until a model decides.
-        channels, crop, interpolation: How pictures are brought to that size.
+        channels, crop, interpolation, background: How pictures are brought to that size.
     """
 
     def __init__(
@@ -39,7 +41,9 @@ class Data:
         image_size: tuple[int, int] | None = None,
         crop: float | None = 1.0,
         interpolation: str = "bilinear",
+        background: tuple[int, int, int] = WHITE,
         prepared: dict | None = None,
+        origin: "Data | None" = None,
     ):
         self.source = source
         self.manifest = manifest
@@ -47,9 +51,11 @@ class Data:
         self.image_size = image_size
         self.crop = crop
         self.interpolation = interpolation
-        self.class_names = natural(manifest.usable.label.unique().tolist())
+        self.background = background
+        self.class_names = natural([name for name in manifest.usable.label.unique().tolist() if name])
         self._prepared = {} if prepared is None else prepared
-        self.train, self.dev, self.test = (Split(self, name) for name in NAMES)
+        self._origin = origin  # the data that a fold is cut from
+        self.train, self.dev, self.test = (Split(self, name) for name in splits.NAMES)
 
     def configured(self, **changes) -> "Data":
         """A copy for another `image_size`, `crop` or `interpolation`; pictures already prepared are shared.
@@ -69,7 +75,15 @@ class Data:
         }
         now["image_size"] = checked_size(now["image_size"])
         Geometry(now["image_size"] or (1, 1), self.channels, now["crop"], now["interpolation"])
-        return Data(self.source, self.manifest, channels=self.channels, prepared=self._prepared, **now)
+        origin = self._origin and self._origin.configured(**changes)
+        return self._copy(self.manifest, self._prepared, origin, **now)
+
+    def _copy(self, manifest: Manifest, prepared=None, origin: "Data | None" = None, **changes) -> "Data":
+        """The same source with another manifest or another size."""
+        shape: dict[str, Any] = {
+            name: getattr(self, name) for name in ("channels", "image_size", "crop", "interpolation", "background")
+        }
+        return Data(self.source, manifest, prepared=prepared, origin=origin, **(shape | changes))
 
     @property
     def geometry(self) -> Geometry:
@@ -82,7 +96,7 @@ class Data:
             raise ValueError(
                 "No image size is set. Give load_data an image_size, or use data.configured(image_size=...)."
             )
-        return Geometry(self.image_size, self.channels, self.crop, self.interpolation)
+        return Geometry(self.image_size, self.channels, self.crop, self.interpolation, self.background)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,20 +107,57 @@ class Data:
 
     def summary(self) -> str:
         """Classes by splits, what was left out, and what stands in two splits at once."""
-        splits = [split for split in (self.train, self.dev, self.test) if len(split)]
-        counts = pd.DataFrame({split.name: split.counts for split in splits}, index=self.class_names)
-        counts.loc["all"] = counts.sum()
         usable = self.manifest.usable
-        lines = [f"{len(usable)} pictures in {len(self.class_names)} classes", counts.to_string()]
-        per_picture = usable.groupby("sha256").split.nunique()
-        if (leaks := int((per_picture > 1).sum())) > 0:
-            lines.append(f"{leaks} pictures stand in more than one split with equal content")
+        if self.class_names:
+            filled = [split for split in (self.train, self.dev, self.test) if len(split)]
+            counts = pd.DataFrame({split.name: split.counts for split in filled}, index=self.class_names)
+            counts.loc["all"] = counts.sum()
+            lines = [f"{len(usable)} pictures in {len(self.class_names)} classes", counts.to_string()]
+        else:
+            lines = [f"{len(usable)} pictures without labels"]
+        lines += splits.leak_lines(usable)
         labels = usable.groupby("sha256").label.nunique()
-        if (torn := int((labels > 1).sum())) > 0:
+        if (torn := int((labels > 1).sum())) > 0:  # arrays alone: of files, neither is usable
             lines.append(f"{torn} pictures bear more than one label with equal content")
         if lines_of_trouble := self.manifest.trouble_lines():
             lines += ["left out:", *(f"  {line}" for line in lines_of_trouble)]
         return "\n".join(lines)
+
+    @cached_property
+    def leaks(self) -> pd.DataFrame:
+        """Pictures of dev and test that another split holds, too: path, split, twin_path, twin_split, kind."""
+        return splits.leaks(self.manifest.usable)
+
+    def folds(self, k: int = 5, *, group: str | Callable | None = "duplicates", seed: int = 0) -> Iterator["Data"]:
+        """k-fold cross-validation: the pictures of train and dev in k parts, each of them dev once.
+
+        The parts are stratified as evenly as groups allow, and repeatable. The test set stays as it is. Pictures that
+        were prepared once are not prepared again.
+
+        Args:
+            k: How many parts, at least 2.
+            group: What must not be torn apart, as in `load_data`.
+            seed: Decides who goes where.
+
+        Raises:
+            ValueError: If there are no labels, `k` is below 2, or a class has fewer groups than parts.
+
+        Example:
+            figures = [zoo.fine_tune("convnet", part).evaluate("dev").accuracy for part in data.folds(5)]
+        """
+        if not self.class_names:
+            raise ValueError("These pictures have no labels, so they cannot be shared out by class.")
+        usable = self.manifest.usable
+        rows = usable.loc[usable.split != "test"]
+        numbers = splits.folds(rows, k, group=group, seed=seed)
+
+        def parts():
+            for number in range(k):
+                table = self.manifest.table.copy()
+                table.loc[rows.index, "split"] = np.where(numbers == number, "dev", "train")
+                yield self._copy(replace(self.manifest, table=table), origin=self)
+
+        return parts()
 
     def preview(self, per_class: int = 6, most_classes: int = 10):
         """A matplotlib figure: a row a class, with training pictures as the network gets them (without augmentation).
@@ -127,6 +178,7 @@ class Data:
             "channels": self.channels,
             "crop": self.crop,
             "interpolation": self.interpolation,
+            "background": self.background,
             "class_names": self.class_names,
             "fingerprint": self.fingerprint,
         }
@@ -169,8 +221,8 @@ class Split:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """The class index of each picture, int64 (n,)."""
-        number = {name: i for i, name in enumerate(self.class_names)}
+        """The class index of each picture, int64 (n,); -1 where there are no labels."""
+        number = {name: i for i, name in enumerate(self.class_names)} | {"": -1}
         return np.array([number[label] for label in self._rows.label], np.int64)
 
     @property
@@ -189,7 +241,30 @@ class Split:
         found = self._rows.label.value_counts()
         return {name: int(found.get(name, 0)) for name in self.class_names}
 
-    def dataset(self, batch_size: int = 32, training: bool = False, policy=None, seed: int = 0):
+    def class_weights(self, how: str | Mapping[str, float]) -> dict[int, float]:
+        """A weight for each class index, for `fit(class_weight=...)`.
+
+        Args:
+            how: "balanced", n / (classes * n of the class), which gives each class the same say; or {name: weight},
+                where classes left out weigh 1.
+
+        Raises:
+            ValueError: If `how` is neither, names an unknown class, or a weight is no number of at least 0.
+        """
+        from zoo.data.batches import class_weights
+
+        return class_weights(how, self.counts)
+
+    def dataset(
+        self,
+        batch_size: int = 32,
+        training: bool = False,
+        policy=None,
+        seed: int = 0,
+        *,
+        class_weights: str | Mapping[str, float] | None = None,
+        balanced: bool = False,
+    ):
         """Batches for `model.fit`, `evaluate` or `predict`.
 
         Args:
@@ -198,18 +273,37 @@ class Split:
                 how often that was. Otherwise row by row.
             policy: A layer that augments in training, called with `keys` (epoch, picture).
             seed: Decides the order and nothing else.
+            class_weights: Adds a weight for each picture, float32 (n,), that of its class as `class_weights` has it.
+            balanced: In training, draws every class equally often: an epoch still has as many pictures, those of small
+                classes several times, and not all of the large ones.
 
         Returns:
             A tf.data.Dataset of images, uint8 (n, height, width, channels), and labels, int64 (n,). With a policy,
-            images have the dtype that it returns.
+            images have the dtype that it returns. Where Keras does not run on TensorFlow, a keras.utils.PyDataset with
+            the same batches as arrays; give `fit` shuffle=False with it, else Keras shuffles the batches once more.
+
+        Raises:
+            ValueError: If an argument is out of range, or `balanced` is asked for out of training.
         """
-        from zoo.data import pipeline
+        from zoo.data import batches
 
         if training:
-            return pipeline.shuffled(self, batch_size, policy=policy, seed=seed)
-        return pipeline.in_order(self, batch_size)
+            given = {"class_weights": class_weights, "balanced": balanced}
+            return batches.shuffled(self, batch_size, policy=policy, seed=seed, **given)
+        if balanced:
+            raise ValueError("`balanced` is for training alone, since it repeats pictures. Add training=True.")
+        return batches.in_order(self, batch_size, class_weights=class_weights)
 
-    def stream(self, batch_size: int = 32, *, policy=None, seed: int = 0, epoch: int = 0, step: int = 0):
+    def stream(
+        self,
+        batch_size: int = 32,
+        *,
+        policy=None,
+        seed: int = 0,
+        epoch: int = 0,
+        step: int = 0,
+        balanced: bool = False,
+    ):
         """Epoch after epoch without end, for a `fit` with `steps_per_epoch` that is to go on where it was.
 
         Each epoch has its own order, a function of the seed and its number alone.
@@ -220,17 +314,37 @@ class Split:
             seed: Decides the order and nothing else.
             epoch: The first one, from 0, such as `Checkpoint.position.epoch`.
             step: What stands for so many batches of the first epoch is cheap and not meant to be used.
+            balanced: Draws every class equally often, as in `dataset`.
         """
-        from zoo.data import pipeline
+        from zoo.data import batches
 
-        return pipeline.stream(self, batch_size, policy=policy, seed=seed, epoch=epoch, step=step)
+        return batches.stream(self, batch_size, policy=policy, seed=seed, epoch=epoch, step=step, balanced=balanced)
 
     def pixels(self) -> np.ndarray:
-        """All pictures prepared, uint8 (n, height, width, channels), made on first use and kept."""
+        """All pictures prepared, uint8 (n, height, width, channels), made on first use and kept.
+
+        Up to 4 GiB a split, or the environment's MENAGERIE_MEMORY_GB, they are kept in memory; beyond, in a file of the
+        user's cache folder that is mapped into memory and goes with the array.
+        """
         key = (self.name, self.geometry)
         if key not in self._data._prepared:
-            self._data._prepared[key] = self._prepare(np.arange(len(self)), f"Reading {self.name}")
+            origin = self._data._origin
+            every = np.arange(len(self))
+            found = self._prepare(every, f"Reading {self.name}") if origin is None else self._gathered(origin)
+            self._data._prepared[key] = found
         return self._data._prepared[key]
+
+    def _gathered(self, origin: Data) -> np.ndarray:
+        """The pictures of a fold, from those that the whole data has prepared."""
+        from zoo.data import reading
+
+        pixels = reading.room(len(self), self.geometry.shape)
+        for split in (origin.train, origin.dev, origin.test):
+            places = split._rows.index.get_indexer(self._rows.index)
+            here = np.flatnonzero(places >= 0)
+            for rows in order.parts(here, 1024):  # few at a time: they may lie on disk
+                pixels[rows] = split.pixels()[places[rows]]
+        return pixels
 
     @property
     def is_small(self) -> bool:
@@ -243,13 +357,15 @@ class Split:
         return self._prepare(rows) if whole is None else whole[rows]
 
     def _prepare(self, rows: np.ndarray, title: str = "") -> np.ndarray:
-        from zoo.data import pipeline
+        from zoo.data import reading
 
         if isinstance(self._data.source, Arrays):
-            numbers = self._rows.path.astype(int).to_numpy()[rows]
-            return pipeline.resized(self._data.source.images[numbers], self.geometry, title)
-        readers = self._readers()
-        pixels, problems = pipeline.read([readers[row] for row in rows], self.geometry, title)
+            numbers = np.array(self._rows.path.tolist(), int)[rows]
+            return reading.resized(self._data.source.images[numbers], self.geometry, title)
+        paths, hashes = (self._rows[name].to_numpy(object)[rows] for name in ("path", "sha256"))
+        pixels, problems = reading.read(
+            lambda row: self._data.source.encoded(paths[row], hashes[row]), len(rows), self.geometry, title
+        )
         if problems:
             first = min(problems)
             raise ValueError(
@@ -262,22 +378,14 @@ class Split:
     def fingerprint(self) -> str:
         """A hash of what a network gets: each picture's content, in row order, and how it is prepared."""
         shapes = [list(map(int, self._rows[side])) for side in ("height", "width")]  # arrays are hashed without theirs
-        given = [self._rows.sha256.tolist(), shapes, astuple(self.geometry)]
+        given = [self._rows.sha256.tolist(), shapes, self.geometry.key]
         return hashlib.sha256(json.dumps(given).encode()).hexdigest()
 
     def samples(self, count: int) -> list[bytes]:
         """The file bytes of up to `count` pictures, spread evenly over the split; arrays come as PNG."""
-        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)) if len(self) else []
-        readers = self._readers()
-        return [readers[row]() for row in rows]
-
-    def _readers(self) -> list[Callable[[], bytes]]:
-        """A function a picture that gives its bytes."""
-        source = self._data.source
-        return [
-            lambda path=path, sha256=sha256: source.encoded(path, sha256)
-            for path, sha256 in zip(self._rows.path, self._rows.sha256, strict=True)
-        ]
+        places = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)) if len(self) else []
+        rows = self._rows.iloc[places]
+        return [self._data.source.encoded(*names) for names in zip(rows.path, rows.sha256, strict=True)]
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and variance of each channel over all pixels, in grey levels 0..255."""

@@ -4,17 +4,49 @@ Everything here is a TensorFlow graph, so the SavedModel carries the very operat
 graph cannot read (TIFF, palette BMP, animated WebP) `zoo.data.pictures.portable` turns into PNG before it.
 """
 
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
-from zoo.data.pictures import KERNELS, Geometry
+from zoo.data.pictures import GREY, KERNELS, WHITE, Geometry
 
+Refused = tf.errors.InvalidArgumentError  # what the graph raises for bytes that it cannot read
+JPEG = b"\xff\xd8\xff"
 HEADER = 1 << 17  # an EXIF segment ends within 64 KiB, but may stand behind another segment of that size
-GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, what JPEG and Pillow use
 
 
 def prepare(data, geometry: Geometry):
     """The bytes of one picture to uint8 pixels (height, width, channels), upright, ready for a network."""
-    return fit(decode(data, geometry.channels), geometry)
+    return fit(decode(data, geometry.channels, geometry.background), geometry)
+
+
+@lru_cache(maxsize=8)
+def compiled(geometry: Geometry) -> Callable[[bytes], tf.Tensor]:
+    """`prepare` as a graph, traced once a geometry."""
+
+    def traced(pixels):  # called without tf.function around it: for small pictures that counts
+        graph = tf.function(lambda data: fit(pixels(data), geometry), autograph=False)
+        return graph.get_concrete_function(tf.TensorSpec([], tf.string))
+
+    whole = traced(lambda data: decode(data, geometry.channels, geometry.background))
+    short = traced(lambda data: _jpeg(data, geometry.channels))
+
+    def prepare(data):
+        upright = data[:3] == JPEG and b"Exif" not in data[:HEADER]
+        return (short if upright else whole)(tf.constant(data, tf.string))
+
+    return prepare
+
+
+@lru_cache(maxsize=8)
+def fitter(geometry: Geometry) -> Callable[[np.ndarray], tf.Tensor]:
+    """`fit` for uint8 pictures of any size as a graph, traced once a geometry."""
+    graph = tf.function(lambda image: fit(image, geometry), autograph=False)
+    traced = graph.get_concrete_function(tf.TensorSpec([None, None, geometry.channels], tf.uint8))
+    return lambda image: traced(tf.constant(image, tf.uint8))
 
 
 def fit(image, geometry: Geometry):
@@ -30,46 +62,63 @@ def fit(image, geometry: Geometry):
     height, width = geometry.size
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     scale = tf.constant([height, width], tf.float32) / shape
-    if geometry.crop is not None:
-        scale = tf.fill([2], tf.reduce_max(scale) / geometry.crop)
+    if geometry.crop is not None:  # a quotient by a constant would round otherwise in some graphs than in others
+        scale = tf.fill([2], tf.reduce_max(scale) * (1 / geometry.crop))
     shift = (tf.constant([height, width], tf.float32) - shape * scale) / 2
+    kernel = KERNELS[geometry.interpolation]
+    rows = _resampled(image, height, scale[0], shift[0], kernel)
+    turned = _resampled(tf.transpose(rows, (1, 0, 2)), width, scale[1], shift[1], kernel)
+    pixels = tf.cast(tf.round(turned), tf.uint8) if kernel == "triangle" else _to_bytes(turned)  # it never overshoots
+    return tf.ensure_shape(tf.transpose(pixels, (1, 0, 2)), geometry.shape)
+
+
+def _resampled(image, size, scale, shift, kernel):
+    """(h, w, c) to float32 (size, w, c).
+
+    Rows only: those are long vectors to TensorFlow, while it goes over columns pixel by pixel, which takes twice as
+    long as everything else together.
+    """
+    height, width, channels = tf.unstack(tf.shape(image))
     pixels = tf.raw_ops.ScaleAndTranslate(
-        images=tf.cast(image, tf.float32)[tf.newaxis],
-        size=[height, width],
-        scale=scale,
-        translation=shift,
-        kernel_type=KERNELS[geometry.interpolation],
+        images=tf.reshape(image, [1, height, 1, width * channels]),
+        size=[size, 1],
+        scale=tf.stack([scale, 1.0]),
+        translation=tf.stack([shift, 0.0]),
+        kernel_type=kernel,
         antialias=True,
-    )[0]
-    return tf.ensure_shape(_to_bytes(pixels), geometry.shape)
+    )
+    return tf.reshape(pixels, [size, width, channels])
 
 
-def decode(data, channels: int = 3):
+def decode(data, channels: int = 3, background: tuple[int, int, int] = WHITE):
     """The bytes of one picture to uint8 pixels (h, w, channels), by content whatever the file was called.
 
     JPEG is decoded exactly and turned upright by its EXIF orientation; of an animation the first frame counts;
-    transparent parts are laid on white, unless `channels` is 4.
+    transparent parts are laid on `background`, unless `channels` is 4.
     """
-    head = _Header(data)
+    start = tf.strings.substr(data, 0, 12) + b"\x00" * 12  # so that every part of it exists
     kinds = [
-        head.starts(b"\xff\xd8\xff"),
-        head.starts(b"\x89PNG"),
-        head.starts(b"GIF8"),
-        head.starts(b"BM"),
-        head.starts(b"RIFF") & head.starts(b"WEBP", at=8),
+        tf.strings.substr(start, 0, 3) == JPEG,
+        tf.strings.substr(start, 0, 4) == b"\x89PNG",
+        tf.strings.substr(start, 0, 4) == b"GIF8",
+        tf.strings.substr(start, 0, 2) == b"BM",
+        (tf.strings.substr(start, 0, 4) == b"RIFF") & (tf.strings.substr(start, 8, 4) == b"WEBP"),
         True,
     ]
     kind = tf.argmax(tf.stack(kinds), output_type=tf.int32)  # the first that holds
-    plain = _plain if channels == 3 else (_opaque if channels == 4 else grey)
-    layered = {1: lambda rgba: grey(_on_white(rgba)), 3: _on_white, 4: _plain}[channels]
+    plain = _from_rgb(channels)
+
+    def layered(rgba):
+        return rgba if channels == 4 else plain(_laid_on(rgba, background))
+
     return tf.switch_case(
         kind,
         [
-            lambda: _upright(plain(tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")), head),
-            lambda: layered(_png(data, head)),
-            lambda: plain(tf.io.decode_gif(data)[0]),
+            lambda: _upright(_jpeg(data, channels), data),
+            lambda: layered(_png(data, _Header(data))),
+            lambda: layered(_gif(data, _Header(data))),
             lambda: plain(tf.io.decode_bmp(data, channels=3)),
-            lambda: layered(_webp(data, head)),
+            lambda: layered(_webp(data, _Header(data))),
             lambda: plain(tf.io.decode_image(data, channels=3, expand_animations=False)),  # raises, naming the formats
         ],
     )
@@ -96,7 +145,7 @@ class _Header:
     def number(self, at, size, big_endian):
         """An unsigned number of `size` bytes in either order."""
         parts = self.byte(tf.expand_dims(at, -1) + tf.range(size))
-        weights = tf.constant([256**i for i in range(size)])
+        weights = [256**i for i in range(size)]
         return tf.reduce_sum(parts * tf.where(big_endian, weights[::-1], weights), -1)
 
     def starts(self, text: bytes, at=0):
@@ -104,12 +153,28 @@ class _Header:
         return tf.reduce_all(self.byte(at + tf.range(len(text))) == list(text))
 
 
-def _upright(image, head: _Header):
+def _jpeg(data, channels):
+    """A JPEG to uint8 pixels as they are stored."""
+    return _from_rgb(channels)(tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"))
+
+
+def _from_rgb(channels):
+    return {1: grey, 3: _as_it_is, 4: _opaque}[channels]
+
+
+def _upright(image, data):
     """Undoes the EXIF orientation of a JPEG picture."""
-    orientation = _orientation(head)
-    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
-    image = tf.cond(_any(orientation, 2, 3, 6, 7), lambda: image[:, ::-1], lambda: image)
-    return tf.cond(_any(orientation, 3, 4, 7, 8), lambda: image[::-1], lambda: image)
+    start = tf.strings.substr(data, 0, HEADER)
+    rest = tf.strings.regex_replace(start, "Exif", "", replace_global=False)  # the quickest search that there is
+    mentioned = tf.strings.length(rest) < tf.strings.length(start)
+    orientation = tf.cond(mentioned, lambda: _orientation(_Header(data)), lambda: 1)
+
+    def turned():
+        found = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+        found = tf.cond(_any(orientation, 2, 3, 6, 7), lambda: found[:, ::-1], lambda: found)
+        return tf.cond(_any(orientation, 3, 4, 7, 8), lambda: found[::-1], lambda: found)
+
+    return tf.cond(orientation > 1, turned, lambda: image)
 
 
 def _orientation(head: _Header):
@@ -141,6 +206,54 @@ def _png(data, head: _Header):
     return tf.cond(misread, lambda: _opaque(rgba[..., :3]), lambda: rgba)
 
 
+def _gif(data, head: _Header):
+    """The first frame of a GIF to RGBA; TensorFlow paints transparent pixels black and does not tell where they are.
+
+    So that pixel is made visible: the flag of transparency is cleared, and the colour that stood for it is once black,
+    once white. Where both readings differ, the picture is transparent.
+    """
+    control, frame = _gif_blocks(head)
+    flags, number = head.byte(frame + 9), head.byte(control + 6)
+    table = tf.where(flags >= 0x80, frame + 10, 13)  # the frame's own colours, or those of all frames
+    colours = tf.bitwise.left_shift(2, tf.bitwise.bitwise_and(tf.where(flags >= 0x80, flags, head.byte(10)), 7))
+    place = table + 3 * number
+    data = _replaced(data, frame + 1, b"\x00" * 4)  # TensorFlow's canvas is that of the largest frame, not the file's
+    shown = _replaced(data, control + 3, b"\x00")
+
+    def layered():
+        first = tf.io.decode_gif(shown)[0]
+        marked = [tf.io.decode_gif(_replaced(shown, place, mark))[0] for mark in (b"\x00" * 3, b"\xff" * 3)]
+        clear = tf.reduce_any(marked[0] != marked[1], -1, keepdims=True)
+        return tf.concat([first, tf.where(clear, tf.constant(0, tf.uint8), tf.constant(255, tf.uint8))], -1)
+
+    transparent = (control > 0) & (head.byte(control + 3) % 2 == 1) & (number < colours)
+    rgba = tf.cond(transparent, layered, lambda: _opaque(tf.io.decode_gif(data)[0]))
+    left, top, width, height = (head.number(frame + at, 2, False) for at in (1, 3, 5, 7))
+    below = tf.maximum(0, head.number(8, 2, False) - top - height)
+    right = tf.maximum(0, head.number(6, 2, False) - left - width)
+    around: Any = [[top, below], [left, right], [0, 0]]
+    return tf.pad(rgba[:height, :width], around)  # nothing lies around a frame smaller than the canvas
+
+
+def _gif_blocks(head: _Header):
+    """Where the graphic control extension of the first frame begins, 0 without one, and where the frame itself does."""
+    flags = head.byte(10)
+    begin = 13 + tf.where(flags >= 0x80, tf.bitwise.left_shift(6, flags % 8), 0)  # behind the table of colours
+
+    def over(control, at):
+        control = tf.where(head.byte(at + 1) == 0xF9, at, control)
+        parts = (at + 2,)  # an extension is a chain of parts, each with its length in front, up to one of length 0
+        end = tf.while_loop(lambda at: head.byte(at) > 0, lambda at: (at + 1 + head.byte(at),), parts)[0]
+        return control, end + 1
+
+    return tf.while_loop(lambda _, at: head.byte(at) == 0x21, over, (tf.constant(0), begin))
+
+
+def _replaced(data, at, new: bytes):
+    """The same bytes with others at a position."""
+    return tf.strings.join([tf.strings.substr(data, 0, at), new, tf.strings.substr(data, at + len(new), -1)])
+
+
 def _webp(data, head: _Header):
     """A still WebP to RGBA; the decoder refuses four channels for a file without alpha, and three with it."""
     alpha = tf.where(head.starts(b"VP8X", 12), head.byte(20), tf.where(head.starts(b"VP8L", 12), head.byte(24), 0))
@@ -155,18 +268,18 @@ def _opaque(rgb):
     return tf.concat([rgb, tf.fill(tf.concat([tf.shape(rgb)[:2], [1]], 0), tf.constant(255, tf.uint8))], -1)
 
 
-def _on_white(rgba):
+def _laid_on(rgba, background):
     """RGBA to RGB; where nothing is transparent, the colours as they are."""
     rgb, alpha = rgba[..., :3], rgba[..., 3:]
 
     def blend():
         share = tf.cast(alpha, tf.float32) / 255
-        return _to_bytes(tf.cast(rgb, tf.float32) * share + 255 * (1 - share))
+        return _to_bytes(tf.cast(rgb, tf.float32) * share + tf.constant(background, tf.float32) * (1 - share))
 
     return tf.cond(tf.reduce_all(alpha == 255), lambda: rgb, blend)
 
 
-def _plain(image):
+def _as_it_is(image):
     return image
 
 
@@ -176,3 +289,57 @@ def _to_bytes(values):
 
 def _any(value, *options):
     return tf.reduce_any([value == option for option in options])
+
+
+def decodable(data, most_pixels: int):
+    """Whether `decode` reads a picture rightly and without filling memory, as far as the first bytes tell.
+
+    Pixels are counted before any are made: a PNG of 14000x14000 takes half a megabyte as a file and 588 MB as pixels.
+    Palette BMP, which TensorFlow misreads, and animated WebP are refused too, as `graph_reads` does.
+
+    Args:
+        data: The bytes of one file, string ().
+        most_pixels: The largest width times height.
+
+    Returns:
+        bool (). A picture may still turn out to be damaged; a damaged JPEG header raises.
+    """
+    sides = tf.cond(
+        tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff",
+        lambda: tf.cast(tf.image.extract_jpeg_shape(data)[:2], tf.int64),
+        lambda: _sides(_Header(tf.strings.substr(data, 0, 32))),
+    )
+    return tf.reduce_all(sides > 0) & (tf.reduce_prod(sides) <= most_pixels)
+
+
+def _sides(head: _Header):
+    """Two sides in pixels, int64 (2,), that a PNG, GIF, BMP or WebP states; 0 where `decode` would not read it."""
+
+    def pair(first, second, size, big_endian=False):
+        return tf.cast([head.number(first, size, big_endian), head.number(second, size, big_endian)], tf.int64)
+
+    def is_webp(chunk):
+        return head.starts(b"RIFF") & head.starts(b"WEBP" + chunk, at=8)
+
+    packed = tf.bitwise.right_shift(head.number(21, 4, False), [0, 14])  # a lossless WebP keeps 14 bits a side
+    kinds = [
+        head.starts(b"\x89PNG"),
+        head.starts(b"GIF8"),
+        head.starts(b"BM") & _any(head.number(28, 2, False), 24, 32),
+        is_webp(b"VP8 "),
+        is_webp(b"VP8L"),
+        is_webp(b"VP8X") & (tf.bitwise.bitwise_and(head.byte(20), 0x02) == 0),  # no animation
+        True,
+    ]
+    return tf.switch_case(
+        tf.argmax(tf.stack(kinds), output_type=tf.int32),
+        [
+            lambda: pair(16, 20, 4, True),
+            lambda: pair(6, 8, 2),
+            lambda: tf.abs(pair(18, 22, 4)),  # the height of a BMP that begins at the top is negative
+            lambda: tf.math.floormod(pair(26, 28, 2), 2**14),
+            lambda: tf.cast(1 + tf.math.floormod(packed, 2**14), tf.int64),
+            lambda: 1 + pair(24, 27, 3),
+            lambda: tf.zeros([2], tf.int64),
+        ],
+    )

@@ -8,10 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from zoo.data.collection import Data, checked_size
-from zoo.data.pictures import Geometry
-from zoo.data.scan import Manifest, natural, refused_name
-from zoo.data.sources import Arrays, Files, digits, open_source
-from zoo.data.splits import assign, check_fractions
+from zoo.data.inspecting import MOST_PIXELS
+from zoo.data.manifest import Manifest
+from zoo.data.memory import Arrays, digits
+from zoo.data.names import natural, refused_name
+from zoo.data.pictures import WHITE, Geometry
+from zoo.data.sources import Files, open_source
+from zoo.data.splits import assign, from_earlier, read_split
 
 FITTING = {(have, have) for have in (1, 3, 4)} | {(1, 3), (3, 1)}  # channels of arrays, and what they can be brought to
 
@@ -25,20 +28,35 @@ def load_data(
     seed: int = 0,
     channels: int = 3,
     bad: str = "leave out",
+    labels: bool = True,
+    depth: int = 1,
+    follow_links: bool = False,
+    most_pixels: int = MOST_PIXELS,
+    background: tuple[int, int, int] = WHITE,
 ) -> Data:
-    """Indexes labelled pictures and shares them out; no pixels are kept yet.
+    """Indexes labelled pictures and shares them out; no pixels are kept yet, and nothing in the source is changed.
 
     Args:
         source: A folder with one folder a class; a folder with `train/`, `val/` (or `valid/`, `dev/`) and perhaps
-            `test/` laid out so, whose splits are kept; a CSV file or DataFrame with columns path and label and perhaps
-            split; a pair (images, labels) of arrays with pixels 0..255; or "digits", scikit-learn's 1,797 handwritten
-            digits, which need no network.
+            `test/` laid out so, whose splits are kept; a list of such folders; a CSV file or DataFrame with columns
+            path and label and perhaps split; "tfds:NAME" or "tfds:NAME:CONFIG", prepared by TensorFlow Datasets; a pair
+            (images, labels) of arrays with pixels 0..255; "digits", scikit-learn's 1,797 handwritten digits, which need
+            no network; or what `zoo.scan` gave.
         image_size: Side, or (height, width), in pixels. By default the model's own size.
-        split: Shares of train, dev and test where the source gives none; two numbers mean train and dev.
-        group: What must not be torn apart: "duplicates" (equal files), a function of the path, or None.
-        seed: Decides who goes where.
+        split: Shares of train, dev and test where the source gives none; two numbers mean train and dev. Or an earlier
+            manifest (a file such as a run's `manifest.csv`, a table, or a Manifest): pictures that it knows, by their
+            content, stay where they were.
+        group: What must not be torn apart: "duplicates" (equal files and near twins), a column of a table such as
+            "patient", a function of the path, or None.
+        seed: Decides who goes where. A picture's place follows from its content and the seed alone, so that files that
+            are added move no other; see `zoo.data.splits.assign`.
         channels: 3 for RGB, 1 for grey, 4 for RGB with alpha.
         bad: "leave out" lists unusable files in the manifest; "error" raises and names them.
+        labels: False where there are none: all pictures, in whatever folders, become the split test, for predictions.
+        depth: How many folders down the classes lie: 1 for `ant/1.jpg`, 3 for `2024/may/ant/1.jpg`.
+        follow_links: Whether links may lead out of the folder.
+        most_pixels: Pictures of more pixels than that are too large.
+        background: Red, green and blue, 0..255, of what transparent parts are laid on, unless `channels` is 4.
 
     Raises:
         FileNotFoundError: If the source does not exist.
@@ -47,38 +65,34 @@ def load_data(
     Example:
         >>> data = load_data("digits")
         >>> len(data.train), len(data.dev), len(data.test)
-        (1259, 269, 269)
+        (1238, 267, 292)
     """
     if bad not in ("leave out", "error"):
         raise ValueError(f'`bad` must be "leave out" or "error". Received: bad={bad!r}')
-    shares = check_fractions(split)
+    wanted = read_split(split)
     size = checked_size(image_size)
-    Geometry(size or (1, 1), channels)  # refuses what no picture can be brought to
-    opened, manifest = open_source(source)
-    if bad == "error" and (len(manifest.troubles) or manifest.empty):
-        raise ValueError("Some files cannot be used:\n  " + "\n  ".join(manifest.trouble_lines()))
-    usable = manifest.usable
-    names = natural(usable.label.unique().tolist())
-    if len(names) < 2:
-        raise ValueError(
-            f"At least two classes are needed, each with usable pictures. Found: {', '.join(names) or 'none'}"
-            + _first_troubles(manifest)
-        )
-    refused = [name for name in names if refused_name(name)]
-    if refused:
-        raise ValueError(f"Class names must be text without line breaks or control characters. Received: {refused}")
+    background = Geometry(size or (1, 1), channels, background=background).background  # refuses what no picture can be
+    manifest = open_source(source, depth=depth, labels=labels, follow_links=follow_links, most_pixels=most_pixels)
+    if bad == "error" and (complaint := manifest.complaint()):
+        raise ValueError(complaint)
+    opened = manifest.source
     if isinstance(opened, Arrays) and (opened.images.shape[-1], channels) not in FITTING:
         raise ValueError(
             f"The pictures have {opened.images.shape[-1]} channels, which cannot be brought to `channels`={channels}. "
             f"Say channels={opened.images.shape[-1]}."
         )
+    usable = manifest.usable
+    names = natural(usable.label.unique().tolist())
     table = manifest.table.copy()
-    table.loc[usable.index, "split"] = _splits(usable, shares, group, seed)
     table.loc[~table.index.isin(usable.index), "split"] = ""
-    missing = sorted(set(names) - set(table.label[table.split == "train"]))
-    if missing:
-        raise ValueError(f"The training split has no picture of: {', '.join(missing)}. Every class needs some there.")
-    return Data(opened, replace(manifest, table=table), channels=channels, image_size=size)
+    if names != [""]:  # with labels
+        _check_names(names, manifest)
+        table.loc[usable.index, "split"] = _splits(usable, wanted, group, seed)
+        if missing := sorted(set(names) - set(table.label[table.split == "train"])):
+            raise ValueError(
+                f"Every class needs pictures in the training split. There are none of: {', '.join(missing)}"
+            )
+    return Data(opened, replace(manifest, table=table), channels=channels, image_size=size, background=background)
 
 
 def restore(description: dict, manifest: pd.DataFrame, data=None) -> Data:
@@ -109,7 +123,11 @@ def restore(description: dict, manifest: pd.DataFrame, data=None) -> Data:
             "The run was made from arrays, which are not stored with it. Hand them over: data=load_data((x, y))."
         )
     if kind == "digits":
-        source = digits()[0]
+        source = digits().source
+    elif kind == "tfds":
+        from zoo.data.tfds import reopen
+
+        source = reopen(description["source"]["name"])
     else:
         place = Path(data if data is not None else path).resolve()
         source = Files(place.parent if kind == "csv" and place.is_file() else place, kind)
@@ -118,30 +136,50 @@ def restore(description: dict, manifest: pd.DataFrame, data=None) -> Data:
                 f"The pictures of the run are no longer in {source.root}. Say where they are now: data=FOLDER."
             )
     shape["image_size"] = checked_size(shape["image_size"])
-    return Data(source, Manifest(manifest), channels=description["channels"], **shape)
+    background = tuple(description.get("background", WHITE))  # an earlier version knew none but white
+    shape |= {"channels": description["channels"], "background": background}
+    return Data(source, Manifest(manifest, source=source), **shape)
 
 
-def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
-    """A manifest written by `Manifest.to_csv`, labels as text whatever they look like."""
-    numbers = {name: int for name in ("width", "height", "bytes")}
-    return pd.read_csv(path, dtype=str, keep_default_na=False).astype(numbers)
+def _splits(usable: pd.DataFrame, wanted, group, seed: int) -> pd.Series:
+    """The split of each usable row: given ones are kept, and dev is cut from train where it is missing.
 
-
-def _splits(usable: pd.DataFrame, shares, group, seed: int) -> pd.Series:
-    """The split of each usable row: given ones are kept, and dev is cut from train where it is missing."""
+    Args:
+        wanted: From `read_split`: shares, or an earlier manifest.
+    """
     given = usable.split
     if not given.any():
-        return assign(usable, shares, group=group, seed=seed)
+        return _shared(usable, wanted, group, seed)
     if not given.all():
         raise ValueError(
             f"Some rows have a split and {int((given == '').sum())} have none. Give it for all or for none."
         )
-    if (given == "dev").any() or shares[1] == 0:
+    if (given == "dev").any():
         return given
-    train = usable.loc[given == "train"]
-    both = shares[0] + shares[1]
-    cut = assign(train, (shares[0] / both, shares[1] / both, 0.0), group=group, seed=seed)
+    if not isinstance(wanted, pd.DataFrame):
+        if wanted[1] == 0:
+            return given
+        both = wanted[0] + wanted[1]
+        wanted = (wanted[0] / both, wanted[1] / both, 0.0)
+    cut = _shared(usable.loc[given == "train"], wanted, group, seed)
     return given.where(given != "train", cut.reindex(given.index))
+
+
+def _shared(rows: pd.DataFrame, wanted, group, seed: int) -> pd.Series:
+    if isinstance(wanted, pd.DataFrame):
+        return from_earlier(rows, wanted, group=group, seed=seed)
+    return assign(rows, wanted, group=group, seed=seed)
+
+
+def _check_names(names: list[str], manifest: Manifest) -> None:
+    """Refuses classes that nothing can be trained on."""
+    if len(names) < 2:
+        raise ValueError(
+            f"At least two classes are needed, each with usable pictures. Found: {', '.join(names) or 'none'}"
+            + _first_troubles(manifest)
+        )
+    if refused := [name for name in names if refused_name(name)]:
+        raise ValueError(f"Class names must be text without line breaks or control characters. Received: {refused}")
 
 
 def _first_troubles(manifest: Manifest) -> str:

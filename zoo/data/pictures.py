@@ -1,11 +1,13 @@
 """What a picture is to the data room, without TensorFlow: the size it is brought to, and bytes that can be read."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, what JPEG and Pillow use
+WHITE = (255, 255, 255)
 KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos": "lanczos3"}  # our names: TensorFlow's
 
 
@@ -19,6 +21,7 @@ class Geometry:
         crop: Share of the shorter side that is kept: that side goes to size / crop, then the centre is cut.
             None squashes the whole picture into `size`.
         interpolation: "bilinear", "bicubic" or "lanczos", always antialiased.
+        background: Red, green and blue, 0..255, of what transparent parts are laid on, unless `channels` is 4.
 
     Raises:
         ValueError: If a value lies outside what is named above.
@@ -28,6 +31,7 @@ class Geometry:
     channels: int = 3
     crop: float | None = 1.0
     interpolation: str = "bilinear"
+    background: tuple[int, int, int] = WHITE
 
     def __post_init__(self):
         if len(self.size) != 2 or min(self.size) < 1:
@@ -40,11 +44,29 @@ class Geometry:
             raise ValueError(
                 f"`interpolation` must be one of {', '.join(KERNELS)}. Received: interpolation={self.interpolation!r}"
             )
+        object.__setattr__(self, "background", _checked_colour(self.background))  # JSON gives lists, which do not hash
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Height, width and channels of a prepared picture."""
         return (*self.size, self.channels)
+
+    @property
+    def key(self) -> tuple:
+        """All values, for fingerprints; a white background, which was once the only one, is left out."""
+        return astuple(self) if self.background != WHITE else astuple(self)[:-1]
+
+
+def _checked_colour(colour) -> tuple[int, int, int]:
+    parts = tuple(colour) if isinstance(colour, (tuple, list, np.ndarray)) else ()
+    whole = all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts)
+    if len(parts) != 3 or not whole or not all(0 <= part <= 255 for part in parts):
+        raise ValueError(
+            "`background` must be red, green and blue, three whole numbers from 0 to 255. "
+            f"Received: background={colour!r}"
+        )
+    red, green, blue = map(int, parts)
+    return red, green, blue
 
 
 def portable(data: bytes) -> bytes:
@@ -58,19 +80,17 @@ def as_png(data: bytes) -> bytes:
     Raises:
         OSError: If Pillow cannot read it.
     """
-    with Image.open(io.BytesIO(data)) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I;16"):  # Pillow's own conversion saturates
-            return encode_png((np.asarray(image, np.float32) / 257).round().astype(np.uint8))
-        return encode_png(np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB")))
+    from zoo.data.plain import read
+
+    return encode_png(read(data))
 
 
 def graph_reads(data: bytes) -> bool:
     """Whether `decode` reads these bytes itself; the first 32 are enough."""
     if data[:3] == b"\xff\xd8\xff" or data[:4] in (b"\x89PNG", b"GIF8"):
         return True
-    if data[:2] == b"BM":
-        return len(data) > 29 and int.from_bytes(data[28:30], "little") in (24, 32)
+    if data[:2] == b"BM":  # 24 or 32 bits, and no mask that may tell of transparency
+        return int.from_bytes(data[28:30], "little") in (24, 32) and data[30:31] == b"\x00"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return not (data[12:16] == b"VP8X" and data[20] & 0x02)  # animated
     return False

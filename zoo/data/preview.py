@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 def preview(data, per_class: int, most_classes: int) -> Figure:
     """A row a class with its first training pictures, prepared as the network gets them."""
-    from zoo.data.pipeline import read_files, resized
-    from zoo.data.sources import Arrays
+    from zoo.data.memory import Arrays
+    from zoo.data.reading import read_files, resized
 
     table = data.manifest.usable
     table = table[table.split == "train"]

@@ -92,6 +92,14 @@ class Evaluation:
         return max(0.0, centre - reach), min(1.0, centre + reach)
 
     @property
+    def balanced_accuracy(self) -> float:
+        """Mean over the classes that occur of the share of their pictures that is right: a rare class counts as much.
+
+        Brodersen et al. 2010, https://doi.org/10.1109/ICPR.2010.764.
+        """
+        return float(self.per_class.recall[self.per_class.support > 0].mean())
+
+    @property
     def top5(self) -> float:
         """Share of pictures whose true class is among the five most probable; with up to five classes always 1.
 
@@ -170,6 +178,7 @@ class Evaluation:
             "classes": self.class_names,
             "accuracy": self.accuracy,
             "accuracy_interval": list(self.accuracy_interval),
+            "balanced_accuracy": self.balanced_accuracy,
             "top5": self.top5,
             "loss": self.loss,
             "calibration_error": self.calibration_error,
@@ -227,7 +236,10 @@ class Evaluation:
     def _overview(self) -> list[tuple[str, str, str]]:
         """Name, value and note of each figure."""
         low, high = self.accuracy_interval
-        rows = [("accuracy", f"{self.accuracy:.2%}", f"95 % interval {low:.1%} to {high:.1%}")]
+        rows = [
+            ("accuracy", f"{self.accuracy:.2%}", f"95 % interval {low:.1%} to {high:.1%}"),
+            ("balanced accuracy", f"{self.balanced_accuracy:.2%}", "every class counts alike"),
+        ]
         if len(self.class_names) > 5:
             rows.append(("top-5 accuracy", f"{self.top5:.2%}", ""))
         rows.append(("loss", f"{self.loss:.4f}", "cross-entropy"))
@@ -264,6 +276,10 @@ def evaluate(model: keras.Model, split, *, outputs: np.ndarray | None = None) ->
     """
     if not len(split):
         raise ValueError(f"The {split.name} split has no pictures, so there is nothing to evaluate.")
+    if not split.class_names:
+        raise ValueError(
+            f"The {split.name} split has no labels to compare with; run.predict says what a model sees in its pictures."
+        )
     check_width(model, split.class_names)
     split = _fitted(model, split)
     if outputs is None:

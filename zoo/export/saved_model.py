@@ -6,7 +6,8 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -14,13 +15,15 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from zoo.data.decode import prepare
-from zoo.data.pictures import Geometry, as_png, portable
-from zoo.data.scan import check, picture_paths, refused_name
+from zoo.data.folders import picture_paths
+from zoo.data.inspecting import check
+from zoo.data.names import refused_name
+from zoo.data.pictures import Geometry, as_png
+from zoo.export.graph import write_saved_model
 from zoo.export.verify import read_samples, verify
 from zoo.export.verify_child import reason
 from zoo.files import write_json, write_text, writing_folder
-from zoo.models.outputs import check_width, prediction_table, probabilities
+from zoo.models.outputs import check_width, prediction_table
 from zoo.progress import track
 
 FORMATS = ("saved_model",)
@@ -44,7 +47,9 @@ def export(
     Signatures, for a batch of any size, an empty one included:
 
     - `serving_default`: image_bytes, string (n,): files as JPEG, PNG, GIF, BMP or WebP -> label, string (n,);
-      probability, float32 (n,), of that label; probabilities, float32 (n, classes).
+      probability, float32 (n,), of that label; probabilities, float32 (n, classes). A file that cannot be read gets an
+      empty label and NaN, the others their answers; so does one of more than 89 million pixels, a palette BMP and an
+      animated WebP.
     - `serve_images`: images, float32 (n, height, width, channels), 0..255, already at the model's size ->
       probabilities, float32 (n, classes).
 
@@ -56,7 +61,8 @@ def export(
         class_names: Names in the order of the model's outputs.
         image_size: Side, or (height, width), of the pictures that the model takes.
         preprocessing: How a picture is brought to that size: `crop` (share of the shorter side that is kept, or None to
-            squash; 1.0) and `interpolation` ("bilinear", "bicubic" or "lanczos"; bilinear).
+            squash; 1.0), `interpolation` ("bilinear", "bicubic" or "lanczos"; bilinear) and `background` (red, green
+            and blue, 0..255, of what transparent parts are laid on; white).
         samples: Pictures to verify with, as paths, bytes or uint8 arrays; by default made-up ones.
             Pictures like those that the model will see make the better proof.
         formats: What to write; "saved_model" is all there is.
@@ -95,46 +101,6 @@ def export(
     return Path(directory)
 
 
-def write_saved_model(
-    model: keras.Model, folder: str | os.PathLike, *, class_names: Sequence[str], geometry: Geometry
-) -> None:
-    """Writes the SavedModel with its two signatures, unverified. `export` is the door for users."""
-
-    def from_pixels(pixels):
-        count = tf.shape(pixels)[0]
-        # Some kernels refuse a batch of nothing, so an empty one is given a black picture, which is cut off again.
-        filler = tf.zeros([tf.cast(count == 0, tf.int32), *geometry.shape])
-        outputs = model(tf.concat([tf.cast(pixels, tf.float32), filler], 0), training=False)
-        return probabilities(model, outputs)[:count]
-
-    def serve_images(images):
-        return {"probabilities": tf.identity(from_pixels(images), name="probabilities")}
-
-    def serving_default(image_bytes):
-        pixels = tf.map_fn(
-            lambda data: prepare(data, geometry),
-            image_bytes,
-            fn_output_signature=tf.TensorSpec(geometry.shape, tf.uint8),  # its shape is what an empty batch gets
-        )
-        found = from_pixels(pixels)
-        return {
-            "label": tf.gather(tf.constant(list(class_names)), tf.argmax(found, axis=-1), name="label"),
-            "probability": tf.reduce_max(found, axis=-1, name="probability"),
-            "probabilities": tf.identity(found, name="probabilities"),
-        }
-
-    archive = keras.export.ExportArchive()
-    archive.add_endpoint(
-        "serving_default", serving_default, input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")]
-    )
-    archive.add_endpoint(
-        "serve_images",
-        serve_images,
-        input_signature=[tf.TensorSpec([None, *geometry.shape], tf.float32, name="images")],
-    )
-    archive.write_out(str(folder), verbose=False)  # pyright: ignore[reportAttributeAccessIssue]
-
-
 class Exported:
     """An export, read back: the SavedModel alone answers. Made by `load_export`.
 
@@ -152,14 +118,16 @@ class Exported:
         self._serve = self._loaded.signatures["serving_default"]
 
     def predict(self, pictures) -> pd.DataFrame:
-        """What the pictures show. One that cannot be read does not stop the others.
+        """What the pictures show. One that cannot be read does not stop the others; TIFF and the like are converted.
 
         Args:
             pictures: A path, a folder with everything below it, bytes of a file, or a list of paths and bytes.
 
         Returns:
             A row a picture: path ("bytes 0", "bytes 1", ... for bytes), label, probability; and problem where some
-            picture could not be read, whose label is then empty and whose probability is NaN.
+            picture could not be read, whose label is then empty and whose probability is NaN. Its
+            `attrs["converted"]` counts, by kind of file, the pictures that Pillow had to read for the SavedModel, such
+            as {"TIFF": 2}.
 
         Raises:
             FileNotFoundError: If a path does not exist.
@@ -168,39 +136,33 @@ class Exported:
         rows = _pictures(pictures)
         found = np.full((len(rows), len(self.class_names)), np.nan, np.float32)
         problems = [""] * len(rows)
+        converted = Counter()
         starts = range(0, len(rows), BATCH)
         for start in track(starts, "Looking at pictures", len(starts)):
-            readable = {}
-            for k in range(start, min(start + BATCH, len(rows))):
-                data, problems[k] = _read(rows[k][1])
+            batch = slice(start, start + BATCH)
+            found[batch], problems[batch], kinds = self._answers([place for _, place in rows[batch]])
+            converted.update(kinds)
+        table = prediction_table([name for name, _ in rows], found, self.class_names, problems)
+        table.attrs["converted"] = dict(converted)
+        return table
+
+    def _answers(self, places: list[Path | bytes]) -> tuple[np.ndarray, list[str], list[str]]:
+        """Probabilities and problem of each picture, and the kinds of those that were converted."""
+        read = [_read(place) for place in places]
+        problems = [problem for _, problem in read]
+        found = self._probabilities([data for data, _ in read])
+        again, kinds = {}, {}
+        for k in _unanswered(found):
+            if not problems[k]:
+                data, problems[k], kind = _converted(read[k][0])
                 if not problems[k]:
-                    readable[k] = data
-            for k, answer in self._answers(readable):
-                if isinstance(answer, str):
-                    problems[k] = answer
-                else:
-                    found[k] = answer
-        return prediction_table([name for name, _ in rows], found, self.class_names, problems)
-
-    def _answers(self, pictures: dict[int, bytes]) -> Iterator[tuple[int, np.ndarray | str]]:
-        """The probabilities of each picture, or why there are none."""
-        try:
-            if pictures:
-                yield from zip(pictures, self._probabilities(list(pictures.values())), strict=True)
-        except tf.errors.InvalidArgumentError:  # one picture spoils a batch, so each is asked for itself
-            for k, data in pictures.items():
-                yield k, self._answer(data)
-
-    def _answer(self, data: bytes) -> np.ndarray | str:
-        """The probabilities of one picture; Pillow reads some files that the graph refuses."""
-        try:
-            return self._probabilities([data])[0]
-        except tf.errors.InvalidArgumentError as error:
-            problem = reason(error)
-        try:
-            return self._probabilities([as_png(data)])[0]
-        except Exception:  # Pillow's readers raise nearly anything on damaged files
-            return problem
+                    again[k], kinds[k] = data, kind
+        if again:
+            found[list(again)] = self._probabilities(list(again.values()))
+        for k in kinds.keys() & set(_unanswered(found)):
+            problems[k] = "the exported model gives no numbers (NaN) for it"
+            del kinds[k]
+        return found, problems, list(kinds.values())
 
     def _probabilities(self, pictures: list[bytes]) -> np.ndarray:
         return self._serve(image_bytes=tf.constant(pictures, tf.string))["probabilities"].numpy()
@@ -262,6 +224,7 @@ def _description(model, class_names, geometry) -> dict:
         "channels": geometry.channels,
         "crop": geometry.crop,
         "interpolation": geometry.interpolation,
+        "background": list(geometry.background),
         "parameters": model.count_params(),
         "weights_sha256": fingerprint(model),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -300,9 +263,11 @@ def _geometry(model, image_size, preprocessing) -> Geometry:
             f"Received: inputs of shape {[tuple(tensor.shape) for tensor in inputs]}"
         )
     shape = tuple(inputs[0].shape[1:])
-    unknown = set(preprocessing or {}) - {"crop", "interpolation"}
+    unknown = set(preprocessing or {}) - {"crop", "interpolation", "background"}
     if unknown:
-        raise ValueError(f"`preprocessing` takes crop and interpolation. Received: {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"`preprocessing` takes crop, interpolation and background. Received: {', '.join(sorted(unknown))}"
+        )
     if len(size) != 2 or any(side not in (None, given) for side, given in zip(shape, size, strict=False)):
         raise ValueError(
             f"`image_size` must be the size that the model takes, {shape[:2]}. Received: image_size={image_size}"
@@ -343,19 +308,33 @@ def _pictures(pictures) -> list[tuple[str, Path | bytes]]:
     return rows
 
 
+def _unanswered(found: np.ndarray) -> list[int]:
+    return np.flatnonzero(np.isnan(found).any(axis=1)).tolist()
+
+
 def _read(picture: Path | bytes) -> tuple[bytes, str]:
-    """Bytes that the exported graph can decode, and why there are none."""
+    """The bytes of a file, and why there are none."""
     try:
-        data = picture if isinstance(picture, bytes) else picture.read_bytes()
+        return (picture if isinstance(picture, bytes) else picture.read_bytes()), ""
     except OSError as error:
         return b"", error.strerror or str(error)
+
+
+def _converted(data: bytes) -> tuple[bytes, str, str]:
+    """A picture that the graph refuses as PNG, or why it is no use, and what kind of file it is."""
     found = check(data)
     if found["status"] != "usable":
-        return b"", found["reason"]
+        return b"", found["reason"], ""
     try:
-        return portable(data), ""
-    except Exception as error:  # as in `check`, which does not make every pixel
-        return b"", reason(error)
+        return as_png(data), "", _kind(data, found["format"])
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged files, and `check` makes few pixels
+        return b"", str(error) or type(error).__name__, ""
+
+
+def _kind(data: bytes, format: str) -> str:
+    if format == "BMP":
+        return "palette BMP" if int.from_bytes(data[28:30], "little") <= 8 else "BMP"
+    return "animated WebP" if format == "WEBP" else format
 
 
 def _own_version() -> str:

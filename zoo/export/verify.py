@@ -15,11 +15,12 @@ import keras
 import numpy as np
 from PIL import Image
 
+from zoo.data.decode import compiled
 from zoo.data.pictures import Geometry, encode_png, portable
-from zoo.data.pipeline import compiled
 from zoo.models.outputs import checked_probabilities
 
 BATCH_SIZES = (1, 3, 32)
+MIXED = 3  # of BATCH_SIZES, the size of the batch in whose middle stands a file that is no picture
 TIMEOUT = 600  # seconds; loading a large network on a slow disk takes a minute or two
 
 # Formats and modes of the pictures made up where no samples are given.
@@ -55,8 +56,9 @@ def verify(
     """Compares a SavedModel, called in a fresh process, with `model.predict`.
 
     Both signatures answer at batch sizes 1, 3 and 32, each twice, and `predict` is asked at the same sizes, since a
-    kernel may sum in another order at another size. Samples are repeated to fill a batch. Everything runs on the CPU,
-    where float32 means the same to both sides.
+    kernel may sum in another order at another size. Samples are repeated to fill a batch. A batch with an unreadable
+    file in it must give that one an empty label and NaN, and leave the others' answers as they are. Everything runs on
+    the CPU, where float32 means the same to both sides.
 
     Args:
         saved_model: Folder of the SavedModel.
@@ -68,7 +70,8 @@ def verify(
 
     Returns:
         The report, ready for JSON: passed, tolerance, precision, max_difference (signature, then batch size),
-        repeatable ("to the bit" or "within tolerance"), samples, seconds, versions, keras_imported.
+        repeatable ("to the bit" or "within tolerance"), beside_unreadable (the same, of answers in a batch with an
+        unreadable file), samples, seconds, versions, keras_imported.
 
     Raises:
         ExportMismatch: If an answer differs by more than the tolerance, or the fresh process fails.
@@ -87,7 +90,8 @@ def verify(
         for k, data in enumerate(samples):
             (folder / f"sample-{k}").write_bytes(data)
         np.save(folder / "images.npy", images)
-        job = {"saved_model": str(Path(saved_model).resolve()), "samples": len(samples), "batch_sizes": BATCH_SIZES}
+        job = {"saved_model": str(Path(saved_model).resolve()), "samples": len(samples)}
+        job |= {"batch_sizes": BATCH_SIZES, "mixed": MIXED}
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         _run_child(folder, timeout)
         with np.load(folder / "answers.npz", allow_pickle=False) as stored:
@@ -95,12 +99,14 @@ def verify(
         facts = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
 
     differences, same_bits = _compare(answers, expected, list(class_names), tolerance)
+    untouched = _compare_mixed(answers, list(class_names), tolerance)
     return {
         "passed": True,
         "tolerance": tolerance,
         "precision": precision,
         "max_difference": differences,
-        "repeatable": "to the bit" if same_bits else "within tolerance",
+        "repeatable": _degree(same_bits),
+        "beside_unreadable": _degree(untouched),
         "samples": len(samples),
         "seconds": round(time.monotonic() - started, 2),
         "load_seconds": facts["load_seconds"],
@@ -234,6 +240,28 @@ def _compare_labels(answers, size, expected, probabilities, class_names, toleran
     wrong = clear & (labels != np.array(class_names)[expected.argmax(axis=1)])
     if wrong.any():
         raise ExportMismatch(f"The exported model gives another label than the model for {int(wrong.sum())} pictures.")
+
+
+def _compare_mixed(answers: dict, class_names: list[str], tolerance: float) -> bool:
+    """Whether the readable pictures of the mixed batch got the very bits that they get without the unreadable one."""
+    middle = MIXED // 2
+    values, label, sure = (answers[f"mixed/{key}"] for key in ("probabilities", "label", "probability"))
+    without = answers[f"serving_default/{MIXED}/1/probabilities"]
+    if values.shape != without.shape or label[middle] or not np.isnan([sure[middle], *values[middle]]).all():
+        raise ExportMismatch("The exported model gives a file that is no picture something else than no label and NaN.")
+    others = np.arange(MIXED) != middle
+    own = np.array(class_names)[values[others].argmax(axis=1)]
+    gap = _gap(values[others], without[others])
+    if not gap <= tolerance or label[others].tolist() != own.tolist():
+        raise ExportMismatch(
+            f"A file that is no picture changes the exported model's answers for others in its batch, by {gap:.2g}; "
+            f"up to {tolerance:g} is allowed."
+        )
+    return bool(np.array_equal(values[others], without[others]))
+
+
+def _degree(same_bits: bool) -> str:
+    return "to the bit" if same_bits else "within tolerance"
 
 
 def _gap(a, b) -> float:

@@ -3,7 +3,8 @@
     python -I verify_child.py JOB
 
 JOB is a folder with `job.json`, the samples as `sample-<k>`, and `images.npy`. It is left with `answers.npz` and
-`answers.json`. Nothing is imported but the standard library, numpy and TensorFlow.
+`answers.json`. Beside the batches of samples, one with a file in its middle that is no picture is answered. Nothing is
+imported but the standard library, numpy and TensorFlow.
 """
 
 import json
@@ -18,7 +19,7 @@ STRANGERS = ("zoo", "augment", "callbacks", "tuning", "keras_tuner")
 
 
 def main(folder: Path) -> None:
-    """Answers every batch of the job twice."""
+    """Answers every batch of the job twice, and once the one that holds an unreadable file."""
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     samples = [(folder / f"sample-{k}").read_bytes() for k in range(job["samples"])]
     images = np.load(folder / "images.npy")
@@ -38,6 +39,10 @@ def main(folder: Path) -> None:
             for name, inputs in given.items():
                 for key, values in signatures[name](**inputs).items():
                     answers[f"{name}/{size}/{call}/{key}"] = _storable(values.numpy())
+    mixed = [samples[k % len(samples)] for k in range(job["mixed"])]
+    mixed[len(mixed) // 2] = b"no picture"
+    for key, values in signatures["serving_default"](image_bytes=tf.constant(mixed)).items():
+        answers[f"mixed/{key}"] = _storable(values.numpy())
     ended = time.monotonic()
 
     met = [name for name in STRANGERS if name in sys.modules]

@@ -12,7 +12,7 @@ import numpy as np
 
 from callbacks import Checkpoint, CosineDecay, EarlyStopping, FrozenGuard, GradientMonitor, HistoryLog, TimeBudget
 from callbacks.snapshots import Position
-from zoo.data import pipeline
+from zoo.data import batches
 from zoo.data.collection import Data
 from zoo.data.order import steps
 from zoo.files import shown
@@ -153,7 +153,7 @@ def _materials(
     epoch, step = (position.epoch, position.step) if position != (0, 0) else (phase.first, 0)
     few = np.unique(np.linspace(0, len(data.train) - 1, _PROBE).astype(int))
     targets = np.eye(len(data.class_names), dtype=np.float32)[data.train.labels[few]]
-    weights = _class_weights(data) if recipe.class_weights == "balanced" else None
+    weights = None if recipe.class_weights == "none" else data.train.class_weights(recipe.class_weights)
     try:
         features = plan.features()
     except OSError as error:
@@ -168,7 +168,14 @@ def _materials(
         return (
             split_frozen(model)[1],
             {
-                "x": train.stream(recipe.batch_size, seed=recipe.seed, epoch=epoch, step=step, one_hot=True),
+                "x": train.stream(
+                    recipe.batch_size,
+                    seed=recipe.seed,
+                    epoch=epoch,
+                    step=step,
+                    one_hot=True,
+                    balanced=recipe.sampling == "balanced",
+                ),
                 "steps_per_epoch": steps(len(train), recipe.batch_size),
                 "validation_data": dev.in_order(rows, one_hot=True) if dev else None,
                 "validation_steps": steps(len(dev), rows) if dev else None,  # else Keras reads all of it twice
@@ -180,11 +187,12 @@ def _materials(
     return (
         model,
         {
-            "x": pipeline.stream(
+            "x": batches.stream(
                 data.train,
                 recipe.batch_size,
                 policy=augmenting.policy(recipe),
                 mixing=mixing,
+                balanced=recipe.sampling == "balanced",
                 seed=recipe.seed,
                 epoch=epoch,
                 step=step,
@@ -192,7 +200,7 @@ def _materials(
             ),
             "class_weight": None if mixing else weights,
             "steps_per_epoch": steps(len(data.train), recipe.batch_size),
-            "validation_data": pipeline.in_order(data.dev, _DEV_BATCH, one_hot=True) if len(data.dev) else None,
+            "validation_data": batches.in_order(data.dev, _DEV_BATCH, one_hot=True) if len(data.dev) else None,
         },
         (data.train.read(few), targets),
     )
@@ -246,12 +254,6 @@ def _watchers(model, recipe: Recipe, phase: Phase, has_dev: bool) -> tuple[list[
 def _watched(recipe: Recipe) -> str:
     """The dev set's loss, without penalties."""
     return f"val_{CROSS_ENTROPY}" if _penalised(recipe) else "val_loss"
-
-
-def _class_weights(data: Data) -> dict[int, float]:
-    """Weights that give each class the same say: n / (classes * n of the class)."""
-    counts = list(data.train.counts.values())
-    return {i: sum(counts) / (len(counts) * count) for i, count in enumerate(counts)}
 
 
 def _check_finite(fine: bool, what: str, phase: Phase) -> None:

@@ -1,6 +1,7 @@
 """From a wish to a recipe without an "auto", and to the network and the data that it describes."""
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,10 @@ from zoo.training.recipe import AUTO, Facts, Recipe, resolve
 
 def resolved(model: str | keras.Model, data: Data, recipe: Recipe) -> Recipe:
     """The recipe without an "auto" in it, but for `views` where that is to be measured."""
+    if not data.class_names:
+        raise ValueError("These pictures have no labels, so nothing can be learned from them; a run can predict them.")
+    if isinstance(recipe.class_weights, Mapping):
+        data.train.class_weights(recipe.class_weights)  # refuses names of classes that there are not
     own = isinstance(model, keras.Model)
     if own:
         recipe = _for_own_model(model, recipe, data)

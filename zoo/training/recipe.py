@@ -21,7 +21,7 @@ CHOICES = {
     "mixing": MIXING,
     "optimizer": OPTIMIZERS,
     "schedule": ("cosine", "constant"),
-    "class_weights": ("none", "balanced"),
+    "sampling": ("as is", "balanced"),
     "head": ("linear", "hidden", "average+max", "as given"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64", "as given"),
 }
@@ -65,7 +65,9 @@ class Recipe:
         epochs: Total over all phases.
         batch_size: Pictures a step.
         label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
-        class_weights: "balanced" weighs each class by the inverse of its share; "none".
+        sampling: "balanced" draws every class equally often, rare ones repeatedly; "as is" each picture once an epoch.
+        class_weights: "balanced" weighs each class in the loss by the inverse of its share; "none"; or a mapping of
+            class names to weights above 0, where classes left out weigh 1.
         head: What stands behind the last map: "linear", "hidden" or "average+max"; see `zoo.create`.
         dropout: Rate before each dense layer of the head.
         l2: Factor of the squared kernels in the loss.
@@ -92,7 +94,8 @@ class Recipe:
     epochs: int | str = AUTO
     batch_size: int | str = AUTO
     label_smoothing: float | str = AUTO
-    class_weights: str = AUTO
+    sampling: str = AUTO
+    class_weights: str | Mapping[str, float] = AUTO
     head: str = AUTO
     dropout: float | str = AUTO
     l2: float | str = AUTO
@@ -107,6 +110,7 @@ class Recipe:
         if self.weights == "none":
             object.__setattr__(self, "weights", None)
         _check_freeze(self.freeze, self.epochs)
+        _check_weights(self.class_weights)
         for name, options in CHOICES.items():
             value = getattr(self, name)
             if value != AUTO and value not in options:
@@ -249,6 +253,8 @@ TABLE = tuple(Rule(*row) for row in (
     ("batch_size", _always, 128, "{pictures} pictures give steps enough"),
     ("label_smoothing", lambda f, r: _scratch(f, r) and f.classes >= 100, 0.1, "from scratch with {classes} classes"),
     ("label_smoothing", _always, 0.0, "probabilities keep their meaning"),
+    ("sampling", _always, "as is", "each picture once an epoch"),
+    ("class_weights", lambda f, r: r.sampling == "balanced", "none", "every class is drawn equally often"),
     ("class_weights", lambda f, r: f.unevenness > 1.5, "balanced", "largest class {unevenness:.1f} times the smallest"),
     ("class_weights", _always, "none", "largest class {unevenness:.1f} times the smallest: even enough"),
     ("head", _own, "as given", "a model handed over keeps its head"),
@@ -296,6 +302,22 @@ def _check_freeze(freeze, epochs):
         raise ValueError(f"`freeze` names {len(freeze)} phases, and each needs an epoch. Received: epochs={epochs}")
 
 
+def _check_weights(weights):
+    """Refuses what is neither a word nor a weight above 0 for each class that is named."""
+    if isinstance(weights, Mapping):
+        fits = bool(weights) and all(
+            isinstance(name, str) and _number(weight) and not isinstance(weight, bool) and weight > 0
+            for name, weight in weights.items()
+        )
+    else:
+        fits = weights in (AUTO, "none", "balanced")
+    if not fits:
+        raise ValueError(
+            "`class_weights` must be none, balanced, a mapping of class names to numbers above 0, or auto. "
+            f"Received: class_weights={weights!r}"
+        )
+
+
 def _number(value) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
@@ -306,10 +328,14 @@ def _plain(value):
         return os.fspath(value)
     if isinstance(value, (list, tuple)):
         return tuple(map(_plain, value))
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
     return value.item() if hasattr(value, "item") else value
 
 
 def _show(value) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {weight:g}" for name, weight in value.items())
     if not isinstance(value, tuple):
         return str(value)
     return ("x" if isinstance(value[0], int) else ", ").join(map(str, value))

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 import augment
-from zoo.data.collection import Data
-from zoo.data.load import read_manifest, restore
+from zoo.data.collection import Data, Split
+from zoo.data.folders import picture_paths
+from zoo.data.load import restore
+from zoo.data.manifest import read_manifest
+from zoo.data.memory import arrays
 from zoo.data.pictures import Geometry
-from zoo.data.scan import picture_paths
-from zoo.data.sources import arrays
 from zoo.evaluation import predictions
 from zoo.evaluation.predictions import Evaluation
 from zoo.files import write_json, write_text, writing
@@ -92,7 +93,8 @@ class Run:
         """Label and probability a picture.
 
         Args:
-            pictures: A file, a list of files, a folder, or an array (n, height, width[, channels]) with pixels 0..255.
+            pictures: A file, a list of files, a folder, an array (n, height, width[, channels]) with pixels 0..255, or
+                a split, such as that of `load_data(..., labels=False)`.
 
         Returns:
             Columns path, label, probability; a picture that cannot be read has an empty label, NaN, and its problem.
@@ -100,21 +102,25 @@ class Run:
         Raises:
             FileNotFoundError: If a file does not exist.
         """
-        from zoo.data import pipeline
+        from zoo.data import reading
 
         geometry: Geometry = self.data.geometry
         problems: dict[int, str] = {}
-        if isinstance(pictures, np.ndarray):
+        if isinstance(pictures, Split):
+            shape = {"image_size": geometry.size, "crop": geometry.crop, "interpolation": geometry.interpolation}
+            pixels = pictures.configured(**shape).pixels()
+            names = pictures.relative_paths
+        elif isinstance(pictures, np.ndarray):
             if pictures.ndim == 3 and pictures.shape[-1] in (3, 4) and pictures.shape[-1] == geometry.channels:
                 raise ValueError(
                     "Pictures must have shape (n, height, width) or (n, height, width, channels); one picture x is "
                     f"x[None]. Received: shape={pictures.shape}"
                 )
-            pixels = pipeline.resized(arrays(pictures, np.zeros(len(pictures), int))[0].images, geometry, "Resizing")
+            pixels = reading.resized(arrays(pictures).source.images, geometry, "Resizing")
             names = [str(row) for row in range(len(pixels))]
         else:
             paths = picture_paths(pictures)
-            pixels, problems = pipeline.read_files(paths, geometry)
+            pixels, problems = reading.read_files(paths, geometry)
             names = [str(path) for path in paths]
         if not names:
             return prediction_table([], np.zeros((0, len(self.class_names))), self.class_names)
@@ -142,7 +148,7 @@ class Run:
             self.directory / "export" if directory is None else directory,
             class_names=self.class_names,
             image_size=self.data.geometry.size,
-            preprocessing={"crop": self.data.crop, "interpolation": self.data.interpolation},
+            preprocessing={name: getattr(self.data, name) for name in ("crop", "interpolation", "background")},
             samples=samples,
             formats=formats,
             facts={"figures": self._figures(), "data_fingerprint": self.data.fingerprint},

@@ -1,12 +1,14 @@
 """The outputs of a frozen trunk for every picture of a split: computed once, kept on disk, served like the pictures."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import keras
 import numpy as np
 
-from zoo.data.order import checked_batch_size, order, steps
+from zoo.data.batches import Epochs, Stream
+from zoo.data.order import Plan, balanced_order, order
 from zoo.transfer.passing import Pass
 from zoo.transfer.store import Store
 
@@ -63,79 +65,44 @@ class Features:
                 how often that was, and so is the view. Otherwise row by row.
             seed: Decides the order and nothing else.
         """
-        return _Epochs(self, batch_size, training, seed)
+        return Epochs(*self._served(batch_size, partial(order, len(self), seed) if training else None))
 
     def stream(
-        self, batch_size: int, *, seed: int = 0, epoch: int = 0, step: int = 0, one_hot: bool = False
+        self,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        step: int = 0,
+        one_hot: bool = False,
+        balanced: bool = False,
     ) -> keras.utils.PyDataset:
         """Epoch after epoch without end, from the one given: what `fit` gets with `steps_per_epoch`.
 
         Epoch e has the order that the pictures themselves would have, and view e modulo `views`. Labels are int64
         (n,), or with `one_hot` float32 (n, classes). What stands for the first `step` batches is not meant to be used.
+        With `balanced` every class is drawn equally often.
         """
-        return _Stream(self, batch_size, True, seed, epoch, one_hot, step)
+        drawn = partial(balanced_order, self.labels, seed) if balanced else partial(order, len(self), seed)
+        return Stream(*self._served(batch_size, drawn, epoch, step, one_hot))
 
     def in_order(self, batch_size: int, *, one_hot: bool = False) -> keras.utils.PyDataset:
         """Row by row, the same each time."""
-        return _Epochs(self, batch_size, False, 0, 0, one_hot)
+        return Epochs(*self._served(batch_size, None, one_hot=one_hot))
 
+    def _served(
+        self, batch_size: int, drawn: Callable[[int], np.ndarray] | None, epoch: int = 0, step: int = 0, one_hot=False
+    ) -> tuple[Plan, Callable[[int, int], tuple]]:
+        """Which rows stand where, and what `fit` gets for an epoch and a step."""
+        plan = Plan(len(self), batch_size, drawn, epoch=epoch, skipped=step)
+        targets = np.eye(len(self.class_names), dtype=np.float32)[self.labels] if one_hot else self.labels
 
-class _Stream(keras.utils.PyDataset):
-    """Batch i of all epochs; a function of i alone, since Keras starts and drops iterators as it likes."""
+        def batch(epoch, step):
+            rows = plan.rows(epoch, step)
+            arrays = self.read(rows, epoch % self.views if drawn and self.views else 0)
+            return (arrays[0] if len(arrays) == 1 else tuple(arrays)), targets[rows]
 
-    def __init__(self, features, batch_size, training, seed, epoch=0, one_hot=False, step=0):
-        super().__init__()
-        self.features = features
-        self.batch_size = checked_batch_size(batch_size)
-        self.training = training
-        self.seed = seed
-        self.first, self.skipped = epoch, step
-        self.steps = steps(len(features), self.batch_size)
-        labels = features.labels
-        self.targets = np.eye(len(features.class_names), dtype=np.float32)[labels] if one_hot else labels
-        self._known = (-1, np.arange(len(features)))  # the order of the latest epoch
-
-    @property
-    def num_batches(self) -> int | None:
-        """None: there is no end."""
-        return None
-
-    def __getitem__(self, index):
-        past, step = divmod(max(index, self.skipped), self.steps)
-        return self.batch(self.first + past, step)
-
-    def batch(self, epoch, step):
-        """Features and labels of one step of an epoch."""
-        rows = self._order(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
-        view = epoch % self.features.views if self.training and self.features.views else 0
-        arrays = self.features.read(rows, view)
-        return (arrays[0] if len(arrays) == 1 else tuple(arrays)), self.targets[rows]
-
-    def _order(self, epoch):
-        known, rows = self._known
-        if self.training and known != epoch:
-            rows = order(len(self.features), self.seed, epoch)
-            self._known = epoch, rows
-        return rows
-
-
-class _Epochs(_Stream):
-    """One epoch each time it is gone through."""
-
-    begun = 0
-
-    @property
-    def num_batches(self) -> int:
-        return self.steps
-
-    def __len__(self):
-        return self.steps
-
-    def __getitem__(self, index):
-        return self.batch(self.first + max(0, self.begun - 1), index)
-
-    def on_epoch_begin(self):  # Keras calls `on_epoch_end` more often than an epoch ends
-        self.begun += 1
+        return plan, batch
 
 
 def cache_features(

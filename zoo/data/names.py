@@ -1,0 +1,44 @@
+"""Class names: how they are written, their order, and which cannot be used."""
+
+import unicodedata
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+
+def class_name(label) -> str:
+    """A label as the name of a class: text without spaces around it, whole numbers without a decimal point.
+
+    Two names that look the same are one class: accents are composed (NFC), which file systems and archives do not
+    agree on.
+
+    Args:
+        label: Text, bytes, or a number.
+
+    Returns:
+        The name; "" where the label is missing.
+    """
+    if isinstance(label, bytes):
+        label = label.decode("utf-8", "backslashreplace")
+    if isinstance(label, str):
+        return unicodedata.normalize("NFC", label.strip())
+    if pd.api.types.is_scalar(label) and pd.isna(label):
+        return ""
+    whole = (
+        isinstance(label, (int, float, np.integer, np.floating))
+        and not isinstance(label, bool)
+        and float(label).is_integer()
+    )
+    return str(int(label) if whole else label)
+
+
+def refused_name(name: str) -> bool:
+    """Whether a class name cannot stand on a line of its own, as labels must in exports."""
+    return not name.strip() or any(unicodedata.category(letter) in ("Cc", "Zl", "Zp", "Cs") for letter in name)
+
+
+def natural(names: Iterable[str]) -> list[str]:
+    """Names in order: by value where all are whole numbers, by letters otherwise."""
+    names = sorted(names)
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
