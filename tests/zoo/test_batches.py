@@ -96,10 +96,12 @@ def test_a_stream_begins_anywhere(train, elsewhere):
 def test_a_model_learns_from_batches_with_weights(train, elsewhere, monkeypatch):
     dataset = train.dataset(32, training=True, policy=augment.policy("light", 8), class_weights="balanced")
     monkeypatch.undo()
-    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False)
-    losses = model.fit(dataset, epochs=5, shuffle=False, verbose=0).history["loss"]
+    model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=False)
+    losses = model.fit(dataset, epochs=10, shuffle=False, verbose=0).history["loss"]
     assert losses[-1] < losses[0] / 2
 
 

@@ -362,7 +362,7 @@ class Split:
         if isinstance(self._data.source, Arrays):
             numbers = np.array(self._rows.path.tolist(), int)[rows]
             return reading.resized(self._data.source.images[numbers], self.geometry, title)
-        paths, hashes = (self._rows[name].to_numpy(object)[rows] for name in ("path", "sha256"))
+        paths, hashes = (np.array(self._rows[name].tolist(), object)[rows] for name in ("path", "sha256"))
         pixels, problems = reading.read(
             lambda row: self._data.source.encoded(paths[row], hashes[row]), len(rows), self.geometry, title
         )

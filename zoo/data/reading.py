@@ -24,7 +24,7 @@ from zoo.progress import track
 
 BUDGET = "MENAGERIE_MEMORY_GB"
 _CHUNK = 64  # pictures that a thread takes at once
-_THREADS = 4  # a core: TensorFlow parts the work on a picture among threads of its own, for which ours then wait
+_THREADS = 2  # a core: TensorFlow parts the work on a picture among threads of its own, for which ours then wait
 
 
 def memory_budget() -> int:
