@@ -25,7 +25,7 @@ test-faults: $(INSTALLED)  ## kills, full disks, damaged files
 	$(BIN)/python -m pytest -q -m 'slow or not slow' tests/faults
 
 JAX_AUGMENT := $(patsubst %,tests/augment/test_%.py,every_layer draws resampling mixing colour noise blur erase)
-JAX_TESTS := $(if $(LONG),tests/augment,$(JAX_AUGMENT)) tests/callbacks $(patsubst %,tests/zoo/test_%.py,fusing frozen_training rates anchor)
+JAX_TESTS := $(if $(LONG),tests/augment,$(JAX_AUGMENT)) tests/callbacks $(patsubst %,tests/zoo/test_%.py,batches fusing frozen_training rates anchor)
 
 # XLA compiles for minutes what runs in seconds: little is optimised, and what is compiled is kept for the next time.
 test-jax: $(JAX)/.installed  ## what needs no TensorFlow, in an environment without it; LONG=1 for all of it

@@ -285,7 +285,6 @@ def child_memory(source):
 
 
 @contextlib.contextmanager
-@contextlib.contextmanager
 def few(source):
     """A folder of four pictures a class, laid out as hymenoptera is."""
     with tempfile.TemporaryDirectory() as folder:

@@ -120,6 +120,7 @@ def preview_command(
         Optional[int],  # noqa: UP045
         typer.Option(help="Side of the pictures in pixels.", show_default="the model's own"),
     ] = None,
+    depth: Annotated[int, typer.Option(help=DEPTH)] = 1,
     seed: Annotated[int, typer.Option(help="Decides splits and changes, as in training.")] = 0,
     out: Annotated[Path, typer.Option(help="PNG file.")] = Path("preview.png"),
 ) -> None:
@@ -129,7 +130,7 @@ def preview_command(
     _load_keras()
     import zoo
 
-    typer.echo(_preview(model, zoo.load_data(source, image_size=image_size, seed=seed), fields, out))
+    typer.echo(_preview(model, zoo.load_data(source, image_size=image_size, depth=depth, seed=seed), fields, out))
 
 
 @app.command()
@@ -145,11 +146,12 @@ def scan(
     ] = None,
     depth: Annotated[int, typer.Option(help=DEPTH)] = 1,
     follow_links: Annotated[bool, typer.Option("--follow-links", help="Also look at what links outside hold.")] = False,
+    labels: Annotated[bool, typer.Option(help="Whether folders are classes; without, all pictures count.")] = True,
 ) -> None:
     """Look at every file: which cannot be used and why, copies, one picture under two labels, sizes."""
     from zoo.data.scan import scan
 
-    manifest = scan(source, depth=depth, follow_links=follow_links)
+    manifest = scan(source, depth=depth, labels=labels, follow_links=follow_links)
     typer.echo(str(manifest))
     if html is not None:
         manifest.to_html(html)

@@ -22,12 +22,17 @@ def writing(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{shown(path)} is a folder; name a file.")
+    if path.exists() and not path.is_file():  # a device such as /dev/null must not be replaced
+        raise OSError(f"{shown(path)} is no regular file; name one.")
+    path = Path(os.path.realpath(path))  # what a link points to is replaced, not the link
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name.split('.')[0]}-{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

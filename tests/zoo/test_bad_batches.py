@@ -63,7 +63,6 @@ READABLE = {
     "png": encoded(picture()),
     "png with alpha": encoded(picture(mode="RGBA")),
     "gif": encoded(picture().quantize(64), "GIF"),
-    "animated gif": animated("GIF"),
     "bmp": encoded(picture(), "BMP"),
     "bmp from the top": top_down(encoded(picture(), "BMP")),
     "lossy webp": encoded(picture(), "WEBP"),
@@ -74,6 +73,7 @@ CONVERTIBLE = {
     "tiff": encoded(picture(), "TIFF"),
     "palette bmp": encoded(picture().quantize(64), "BMP"),
     "grey bmp": encoded(picture(mode="L"), "BMP"),
+    "animated gif": animated("GIF"),
     "animated webp": animated("WEBP"),
     "animated webp with alpha": animated("WEBP", "RGBA"),
 }
@@ -167,6 +167,10 @@ def test_pixels_are_counted_before_they_are_made():
     assert not ask(bomb()[:33], 14_000**2 - 1) and ask(bomb()[:33], 14_000**2)
     sides = struct.pack(">II", 2**31, 2**31)  # as signed numbers both are negative
     assert not ask(bomb()[:16] + sides + bomb()[24:33], 2**60)
+    gif = READABLE["gif"]
+    at = gif.index(b",\0\0\0\0")
+    beyond = gif[: at + 1] + struct.pack("<HH", 60_000, 2) + gif[at + 5 :]  # the frame, not the canvas, says how large
+    assert ask(beyond, 60_040 * 32) and not ask(beyond, 60_040 * 32 - 1)
     for name, data in CONVERTIBLE.items():
         assert not ask(data, 2**60) and not graph_reads(data), name
 
@@ -194,24 +198,31 @@ def test_predict_converts_what_the_graph_cannot_read_and_counts_it(exported):
     table = model.predict([*CONVERTIBLE.values(), READABLE["jpeg"]])
     assert table.columns.tolist() == ["path", "label", "probability"]
     np.testing.assert_allclose(table.probability[:-1], model.predict(same).probability, atol=1e-6)
-    assert table.attrs["converted"] == {"TIFF": 1, "palette BMP": 2, "animated WebP": 2}
+    assert table.attrs["converted"] == {"TIFF": 1, "palette BMP": 2, "animated GIF": 1, "animated WebP": 2}
     assert model.predict(READABLE["jpeg"]).attrs["converted"] == {}
 
 
-def test_predict_gives_the_reason_for_each_unreadable_picture(exported, tmp_path):
+def test_predict_gives_the_reason_for_each_unreadable_picture(exported, serve, tmp_path):
+    text = READABLE["png"][:33] + struct.pack(">I", 5) + b"tEXtsharp" + bytes(4) + READABLE["png"][33:]
+    gif = bytearray(READABLE["gif"])
+    gif[-582] = 0xFF
+    damaged = {"png with a wrong checksum": text, "gif with damaged pixels": bytes(gif)}
+    unreadable = {**UNREADABLE, **damaged}
+    assert serve(list(damaged.values()))["label"].all()  # TensorFlow lets them pass
     (tmp_path / "folder").mkdir()
-    names = [f"{k}.jpg" for k in range(len(UNREADABLE))]
-    for name, data in zip(names, UNREADABLE.values(), strict=True):
+    names = [f"{k}.jpg" for k in range(len(unreadable))]
+    for name, data in zip(names, unreadable.values(), strict=True):
         (tmp_path / "folder" / name).write_bytes(data)
     (tmp_path / "folder" / "good.png").write_bytes(READABLE["png"])
     table = load_export(exported).predict(tmp_path / "folder")
     bad = table.path.str.endswith(".jpg")
-    assert bad.sum() == len(UNREADABLE) and (table.problem != "").equals(bad)
+    assert bad.sum() == len(unreadable) and (table.problem != "").equals(bad)
     assert table.label[bad].eq("").all() and table.probability[bad].isna().all()
     assert table.label[~bad].isin(NAMES).all()
     by_name = {path.rpartition("/")[2]: problem for path, problem in zip(table.path, table.problem, strict=True)}
     assert "empty" in by_name["0.jpg"]
-    assert "limit" in by_name[names[list(UNREADABLE).index("bomb")]]
+    assert "checksum" in by_name[names[list(unreadable).index("png with a wrong checksum")]].lower()
+    assert "limit" in by_name[names[list(unreadable).index("bomb")]]
 
 
 def test_command_says_that_pictures_were_converted(exported, tmp_path, command):

@@ -122,9 +122,10 @@ def test_weights_of_classes(train):
     [
         ("even", "must be \"balanced\" or {class name: weight}. Received: 'even'"),
         ({"cat": 1}, "names classes that the data does not have: cat. It has: 0, 1, 2."),
-        ({"1": -1}, "must be numbers of at least 0. Received: -1 for '1'"),
-        ({"1": float("nan")}, "must be numbers of at least 0. Received: nan for '1'"),
-        ({"1": "2"}, "must be numbers of at least 0. Received: '2' for '1'"),
+        ({"1": 0}, "must be numbers above 0, up to 1000000. Received: 0 for '1'"),
+        ({"1": 1e7}, "must be numbers above 0, up to 1000000. Received: 10000000.0 for '1'"),
+        ({"1": float("nan")}, "must be numbers above 0, up to 1000000. Received: nan for '1'"),
+        ({"1": "2"}, "must be numbers above 0, up to 1000000. Received: '2' for '1'"),
     ],
 )
 def test_weights_that_cannot_be_are_refused(train, given, message):

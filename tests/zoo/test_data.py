@@ -273,6 +273,21 @@ def test_an_earlier_manifest_holds_the_split(photos, tmp_path):
     assert after == splits_of(before)
 
 
+def test_an_earlier_manifest_counts_more_than_split_folders(parts):
+    fold = next(iter(zoo.load_data(parts).folds(3)))
+    assert splits_of(zoo.load_data(parts, split=fold.manifest)) == splits_of(fold)
+    with pytest.raises(ValueError, match="None of the 36 pictures is in the earlier manifest"):
+        zoo.load_data(parts, split=zoo.load_data("digits"))
+
+
+def test_arrays_that_were_changed_since_are_refused(digit_pictures):
+    images, labels = digit_pictures[0].copy(), digit_pictures[1]
+    data = zoo.load_data((images, labels), image_size=8)
+    images[:] = 0
+    with pytest.raises(ValueError, match="was changed after load_data saw it"):
+        data.train.pixels()
+
+
 def test_folds_share_out_all_but_the_test_set_and_decode_nothing_twice(photos):
     data = zoo.load_data(photos, image_size=16)
     pixels = dict(zip([*data.train.paths, *data.dev.paths], [*data.train.pixels(), *data.dev.pixels()], strict=True))
@@ -297,6 +312,10 @@ def test_pictures_without_labels_are_for_prediction(photos):
     assert "36 pictures without labels" in data.summary()
     with pytest.raises(ValueError, match="have no labels, so nothing can be learned"):
         zoo.fine_tune("convnet", data, epochs=1)
+    for file in photos.rglob("*.*"):
+        file.write_text("no picture")
+    with pytest.raises(ValueError, match="None of the pictures can be used; left out"):
+        zoo.load_data(photos, labels=False)
     with pytest.raises(ValueError, match="test split has no labels to compare with"):
         zoo.evaluate(zoo.create("convnet", classes=3, input_shape=(16, 16, 3)), data.test)
 

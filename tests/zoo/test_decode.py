@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from zoo.data.decode import decode, fit, grey, prepare
-from zoo.data.pictures import Geometry, encode_png, graph_reads, portable
+from zoo.data.decode import compiled, decode, fit, grey, prepare
+from zoo.data.pictures import MOST_SEGMENTS, Geometry, encode_png, graph_reads, portable
+from zoo.data.plain import orientation
 
 
 def picture(width=37, height=23, mode="RGB", seed=0):
@@ -80,10 +81,35 @@ def test_name_and_order_of_formats_do_not_matter(kind):
     assert read(encoded(picture(5, 9), kind)).shape == (9, 5, 3)
 
 
-def test_palette_gif_and_the_first_frame_of_an_animation():
-    frames = [picture(seed=k).quantize(32) for k in range(3)]
-    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(read(data), pillow(data))
+def test_a_gif_is_read_wherever_its_frame_begins():
+    data = encoded(picture(120, 90).quantize(32), "GIF", transparency=3)
+    for options in ({"comment": b"x" * 700}, {"interlace": 1}):
+        assert graph_reads(encoded(picture().quantize(32), "GIF", **options))
+    text = np.random.default_rng(0).integers(32, 122, 140_000, np.uint8).tobytes()  # XMP keeps no lengths of parts:
+    xmp = b"\x21\xff\x0bXMP DataXMP" + text + b"\x01" + bytes(range(255, -1, -1)) + b"\x00"  # its end catches all
+    at = data.index(b"\x21\xf9")
+    behind = data[:at] + xmp + data[at:]
+    assert portable(behind) is behind
+    np.testing.assert_array_equal(read(behind, 4), read(data, 4))
+    np.testing.assert_array_equal(read(data, 4)[..., 3], pillow(data, "RGBA")[..., 3])
+    endless = data[:at] + b"\x21\xfe\x00" * 10_000 + data[at:]
+    with pytest.raises(tf.errors.InvalidArgumentError):  # rather than minutes on the way
+        read(endless)
+
+
+@pytest.mark.parametrize("transparency", [None, 3])
+def test_an_animated_gif_is_not_decoded_but_its_first_frame_made_portable(transparency):
+    frames = [picture(300, 200, seed=k).quantize(32) for k in range(2)]
+    options = {} if transparency is None else {"transparency": transparency}
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], **options)
+    second = data.index(b"\x2c\0\0\0\0", data.index(b"\x2c\0\0\0\0") + 1)
+    for moving in (data, data[:-30], data[: second + 1]):
+        assert not graph_reads(moving)
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            read(moving)
+        np.testing.assert_array_equal(read(portable(moving), 4), pillow(data, "RGBA"))
+    assert graph_reads(data[:second] + b"\x3b")
+    np.testing.assert_array_equal(read(data[:second] + b"\x3b", 4)[..., 3], pillow(data, "RGBA")[..., 3])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -98,7 +124,15 @@ def test_jpeg_is_turned_upright(orientation, big_endian):
 def test_orientation_is_found_behind_other_segments():
     data = encoded(picture(), "JPEG", exif=with_orientation(6))
     comment = b"\xff\xfe" + (60_002).to_bytes(2, "big") + b"x" * 60_000
-    np.testing.assert_array_equal(read(data[:2] + comment + data[2:]), read(data))
+    for count in (1, 5):
+        found = data[:2] + count * comment + data[2:]
+        np.testing.assert_array_equal(read(found), read(data))
+        np.testing.assert_array_equal(compiled(Geometry((37, 23)))(found), read(data))
+        assert orientation(found) == 6
+    short = b"\xff\xfe\x00\x02"
+    for count, turned in ((MOST_SEGMENTS - 2, True), (MOST_SEGMENTS, False)):  # JFIF's segment is one more
+        found = data[:2] + count * short + data[2:]
+        assert (read(found).shape == (37, 23, 3)) == (orientation(found) == 6) == turned
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
@@ -187,7 +221,7 @@ def test_transparent_gif_lies_on_the_background():
     colours = picture().quantize(16)
     clear = np.asarray(colours) == 3
     expected = np.asarray(colours.convert("RGB")).copy()
-    for options in ({}, {"save_all": True, "append_images": [picture(seed=1).quantize(16)]}, {"comment": b"x" * 700}):
+    for options in ({}, {"interlace": 1}, {"comment": b"x" * 700}):
         data = encoded(colours, "GIF", transparency=3, **options)
         for background in ((255, 255, 255), (10, 200, 77)):
             expected[clear] = background

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+import zoo
 from zoo.data.pictures import Geometry, encode_png
 from zoo.export import saved_model, verify, verify_child
 from zoo.export.saved_model import export, fingerprint, load_export
@@ -408,6 +409,15 @@ def test_other_backends_are_told_the_way(small, tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="runs on jax.*KERAS_BACKEND=tensorflow"):
         export(small, tmp_path / "export", class_names=NAMES, image_size=16)
+
+
+def test_without_tensorflow_the_way_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    for name in ("zoo.export.saved_model", "zoo.export.graph", "zoo.export.verify"):
+        monkeypatch.delitem(sys.modules, name)
+    for ask in (lambda: zoo.load_export("export"), lambda: zoo.export("model", "export")):
+        with pytest.raises(ImportError, match="needs TensorFlow: pip install tensorflow"):
+            ask()
 
 
 def test_model_without_one_picture_input_is_refused(tmp_path):

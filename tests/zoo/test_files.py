@@ -23,6 +23,18 @@ def test_a_write_replaces_the_file_and_keeps_the_suffix_meanwhile(tmp_path):
     assert os.listdir(tmp_path) == ["model.weights.h5"]
 
 
+def test_a_write_keeps_links_and_rights_and_never_replaces_a_device(tmp_path):
+    (tmp_path / "old.txt").write_text("old")
+    (tmp_path / "old.txt").chmod(0o600)
+    (tmp_path / "link.txt").symlink_to("old.txt")
+    write_text(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "old.txt").read_text() == "new"
+    assert (tmp_path / "old.txt").stat().st_mode & 0o777 == 0o600
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="pipe is no regular file"):
+        write_text(tmp_path / "pipe", "new")
+
+
 def test_a_failed_folder_leaves_the_old_one(tmp_path):
     with writing_folder(tmp_path / "export") as folder:
         (folder / "a").write_text("old")

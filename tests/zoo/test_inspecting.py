@@ -81,7 +81,6 @@ READ = {
     "TIFF": ("RGB", "TIFF", {"compression": "tiff_lzw"}),
     "16-bit TIFF": ("I;16", "TIFF", {}),
     "CMYK TIFF": ("CMYK", "TIFF", {}),
-    "float TIFF": ("F", "TIFF", {}),
 }
 
 
@@ -130,6 +129,32 @@ def test_other_picture_formats_are_unsupported_and_named(name, scanned):
     assert facts["reason"] == f"a picture of format {name}; convert it to JPEG or PNG"
 
 
+def test_pixels_of_32_bits_are_unsupported_and_those_of_16_are_not(scanned):
+    for mode in ("I", "F"):
+        facts = scanned(saved(Image.new(mode, (9, 9), 70_000), "TIFF"))
+        assert (facts["status"], facts["width"]) == ("unsupported", 9)
+        assert facts["reason"] == "pixels of 32 bits, whose range nobody knows; convert it to 8 or 16 bits"
+    wide = np.random.default_rng(0).integers(0, 65_536, (40, 40)).astype(np.uint16)
+    shown = check(saved(Image.fromarray((wide >> 8).astype(np.uint8)), "PNG"))["phash"]
+    for kind in ("PNG", "TIFF"):
+        facts = scanned(saved(Image.fromarray(wide), kind))
+        assert (facts["status"], facts["phash"]) == ("usable", shown)
+
+
+def test_damage_that_keeps_readers_busy_is_found_before_they_begin(photo, scanned):
+    jpeg, png = saved(photo, "JPEG"), saved(photo, "PNG")
+    empty = struct.pack(">I", 0) + b"abCd" + struct.pack(">I", zlib.crc32(b"abCd"))
+    for junk in (bytes(10**6), b"\xff" * 10**6, b"\xff\x00" * 10**6):
+        assert scanned(b"\xff\xd8\xff" + junk)["status"] == "truncated"
+        assert scanned(jpeg[:20] + junk + jpeg[20:])["reason"] == "more than 262,144 bytes between its segments"
+    assert scanned(jpeg[:2] + b"\xff\xe0\x00\x02" * 100_000 + jpeg[2:])["reason"] == "more than 100,000 segments"
+    assert scanned(png[:33] + empty * 100_000 + png[33:])["reason"] == "more than 100,000 chunks"
+    fill, long = b"\xff" * 5000, (b"\xff\xe2\xff\xff" + bytes(65_533)) * 90
+    for sound in (jpeg[:2] + fill + jpeg[2:], jpeg[:2] + long + fill + jpeg[2:], jpeg[:20] + bytes(5000) + jpeg[20:]):
+        assert scanned(sound)["status"] == "usable"
+    assert scanned(png[:33] + empty * 1000 + png[33:])["status"] == "usable"
+
+
 def test_what_is_no_picture_is_told_from_what_is_damaged(photo, scanned):
     film = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
     for data in (b"these are ones", b"BMW is a car, as many people know", film, b"<html><svg></svg></html>", b"P1ease"):
@@ -159,6 +184,13 @@ def test_limits_are_kept_before_decoding(photo, tmp_path, scanned):
     assert (facts["status"], facts["width"]) == ("too large", 96)
     assert facts["reason"] == "96x64, 6.14 thousand pixels; the limit is 6.14 thousand"
     assert scanned(saved(photo, "PNG"), most_pixels=96 * 64)["status"] == "usable"
+    vast = bytearray(saved(Image.new("L", (20, 20)), "TIFF"))
+    for side in (256, 257):  # the tags of width and height
+        at = vast.index(struct.pack("<H", side), 8)
+        vast[at : at + 12] = struct.pack("<HHII", side, 4, 1, 30_000)
+    facts = scanned(vast, most_pixels=10**10)
+    assert facts["status"] == "too large"
+    assert facts["reason"].startswith("30000x30000, 900 million pixels; a TIFF file like this")
     huge = tmp_path / "huge"
     huge.write_bytes(saved(photo, "JPEG"))
     os.truncate(huge, 2**33)  # sparse; reading it would take long
@@ -249,6 +281,25 @@ def test_what_was_found_is_kept_until_a_file_changes(folder, remembered):
     found = inspect_all(paths, root=folder)
     assert [row["status"] for row in found] == ["not an image", *["remembered"] * 11, "not an image"]
     assert inspect_all(paths, root=folder, most_pixels=100)[1]["status"] == "too large"
+
+
+def test_what_nobody_asks_for_stays_until_it_is_gone_and_names_that_moved_are_not_believed(folder, remembered):
+    paths = sorted(folder.iterdir())
+    inspect_all(paths, root=folder)
+    (folder / "11.png").unlink()
+    inspect_all(paths[:1], root=folder)
+    assert rows(remembered()).keys() == {path.name for path in paths} - {"11.png"}
+    same = saved(Image.new("RGB", (8, 8), "red"), "BMP"), saved(Image.new("RGB", (8, 8), "blue"), "BMP")
+    for name, data in zip("ab", same, strict=True):
+        (folder / name).mkdir()
+        (folder / name / "x.bmp").write_bytes(data)
+        os.utime(folder / name / "x.bmp", (0, 0))
+    both = [folder / "a" / "x.bmp", folder / "b" / "x.bmp"]
+    before = inspect_all(both, root=folder)
+    assert rows(remembered())["a/x.bmp"][0][-1] == both[0].stat().st_ino  # where clocks tick slowly, times are equal
+    for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+        (folder / old).rename(folder / new)
+    assert [row["sha256"] for row in inspect_all(both, root=folder)] == [row["sha256"] for row in before[::-1]]
 
 
 def test_files_that_just_changed_are_not_remembered(folder, remembered, monkeypatch):

@@ -107,6 +107,18 @@ def test_the_summary_says_what_there_is_and_names_every_trouble():
         assert line in lines
 
 
+def test_classes_and_their_figures_stand_whole_however_long_the_titles_are():
+    few = [{"path": f"{i}.jpg", "label": f"class number {i:02d}"} for i in range(9)]
+    many = [{"path": f"m{i}.jpg", "label": f"another class number {i}"} for i in range(40)]
+    loose = {"path": "x" * 60, "status": "in no class folder", "reason": "r"}
+    shown = str(Manifest(rows(*few, *[loose] * 1000)))
+    for row in few:
+        assert f"{row['label']}: 1" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+    shown = str(Manifest(rows(*many, *[loose] * 1000)))
+    assert re.search(r"largest: another \.\.\. number \d+: 1, another \.\.\. ?number \d+: 1\n", shown)
+
+
 def test_the_summary_stays_on_one_screen_whatever_is_wrong():
     name = "名" * 70 + "/" + "n" * 150
     fields = {"reason": "r" * 300, "sha256": "same"}

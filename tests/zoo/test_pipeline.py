@@ -155,9 +155,18 @@ def test_array_samples_decode_to_the_same_pixels(train):
     assert np.array_equal(pixels, train.pixels())
 
 
-def test_a_batch_size_below_one_is_refused(train):
-    with pytest.raises(ValueError, match="`batch_size`"):
-        train.dataset(batch_size=0)
+@pytest.mark.parametrize("given", [{"batch_size": 0}, {"batch_size": True}, {"seed": -1}, {"seed": "a"}])
+def test_batch_sizes_and_seeds_that_cannot_be_are_refused_at_once(train, given):
+    (name,) = given
+    for ask in (lambda: train.dataset(training=True, **given), lambda: train.stream(**given)):
+        with pytest.raises(ValueError, match=f"`{name}` must be a whole number of at least"):
+            ask()
+
+
+def test_there_is_no_stream_of_nothing(photos):
+    empty = zoo.load_data(photos, image_size=8, split=(0.5, 0.0, 0.5)).dev
+    with pytest.raises(ValueError, match="The split dev has no pictures"):
+        empty.stream(8)
 
 
 def test_a_phone_picture_lying_on_its_side_is_turned(photos):

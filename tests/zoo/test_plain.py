@@ -96,9 +96,6 @@ def others():
     yield "GIF", encoded(colours, "GIF")
     yield "GIF, clear", encoded(colours, "GIF", transparency=3, comment=b"x" * 700)
     yield "GIF, interlaced", encoded(colours, "GIF", interlace=1)
-    more = [picture(seed=seed).quantize(32) for seed in (1, 2)]
-    yield "GIF, moving", encoded(colours, "GIF", save_all=True, append_images=more)
-    yield "GIF, moving and clear", encoded(colours, "GIF", save_all=True, append_images=more, transparency=3)
     for name, options in (("opaque", {}), ("clear", {"transparency": 3})):
         whole = encoded(colours, "GIF", **options)
         at = whole.index(b",\0\0\0\0")
@@ -120,6 +117,13 @@ def converted():
     yield "BMP with a mask of transparency", masked_bitmap()
     more = [picture("RGBA", seed=1)]
     yield "WebP, moving", encoded(picture("RGBA"), "WEBP", save_all=True, append_images=more, lossless=True)
+    frames = [picture(seed=seed).quantize(32) for seed in range(3)]
+    for name, options in (("", {}), (" and clear", {"transparency": 3})):
+        moving = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], **options)
+        yield f"GIF, moving{name}", moving
+        at = moving.index(b",\0\0\0\0")
+        canvas = moving[:6] + struct.pack("<HH", 50, 40) + moving[10 : at + 1]
+        yield f"GIF, moving{name}, on a larger canvas", canvas + struct.pack("<HH", 4, 2) + moving[at + 5 :]
 
 
 def masked_bitmap():

@@ -57,6 +57,15 @@ def test_uneven_classes_are_weighed_and_it_is_said():
     assert "4.0 times" in recipe.reasons["class_weights"]
     assert resolve(Recipe(), FACTS).class_weights == "none"
     assert resolve(Recipe(sampling="balanced"), replace(FACTS, unevenness=4.0)).class_weights == "none"
+    both = resolve(Recipe(sampling="balanced", class_weights="balanced"), FACTS)
+    assert "favoured twice" in both.reasons["class_weights"]
+
+
+def test_a_recipe_of_before_a_field_was_there_says_what_was_done_then(tmp_path):
+    recipe = resolve(Recipe(), FACTS)
+    old = {name: value for name, value in recipe.to_dict().items() if name != "sampling"}
+    (tmp_path / "recipe.json").write_text(json.dumps(old))
+    assert Recipe.load(tmp_path / "recipe.json") == recipe
 
 
 def test_class_weights_may_be_given_by_name_and_come_back_from_a_file(tmp_path):

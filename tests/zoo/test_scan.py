@@ -6,6 +6,7 @@ import socket
 import unicodedata
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -140,6 +141,28 @@ def test_what_was_found_can_be_opened_written_and_read_again(hostile, tmp_path):
     assert zoo.scan(listed).usable.sha256.tolist() == manifest.usable.sha256.tolist()
 
 
+def test_no_two_files_share_a_path(tmp_path):
+    places = [b"\xff.png", b"\\xff.png", b"\\x5cxff.png", b"\\x5c.png", b"\\\xff.png", b"\\xcafe.png", b"\\xff\xfe.png"]
+    for seed, name in enumerate(places):
+        shutil.copy(picture(tmp_path / "spare.png", seed), os.fsencode(tmp_path / "a") + name)
+    for seed in range(2):
+        picture(tmp_path / "set" / "two" / f"{seed}.png", 20 + seed)
+    (tmp_path / "set" / "one").mkdir()
+    for name in places:
+        os.rename(os.fsencode(tmp_path / "a") + name, os.fsencode(tmp_path / "set" / "one") + b"/" + name)
+    manifest = zoo.scan(tmp_path / "set")
+    found = manifest.table.path[manifest.table.label == "one"].tolist()
+    assert len(set(found)) == len(places)
+    assert {os.fsencode(os.path.basename(manifest.source.absolute(path))) for path in found} == set(places)
+    assert {"one/\\xff.png", "one/\\x5cxff.png"} <= set(found)
+    manifest.table[["path", "label"]].to_csv(tmp_path / "set" / "list.csv", index=False)
+    assert zoo.scan(tmp_path / "set" / "list.csv").table[["path", "sha256"]].equals(manifest.table[["path", "sha256"]])
+    os.remove(os.fsencode(tmp_path / "set" / "one") + b"/\xff.png")
+    literal = pd.DataFrame({"path": ["set/one/\\xff.png"], "label": ["x"]})  # of a table that nobody escaped
+    literal["path"] = str(tmp_path) + "/" + literal["path"]
+    assert zoo.scan(literal).table.status.tolist() == ["usable"]
+
+
 def test_nothing_in_the_source_is_changed(hostile, tmp_path):
     before = tree(tmp_path)
     zoo.scan(hostile)
@@ -257,6 +280,9 @@ def test_class_names_that_look_alike_are_one_class(tmp_path):
 def test_class_names_that_are_numbers_stand_in_numeric_order():
     assert natural(["10", "9", "1", "01"]) == ["01", "1", "9", "10"]
     assert natural(["b10", "b9"]) == ["b10", "b9"]
+    assert natural(["10", "1.5", "0", "-1", "-10", "1.0", "1"]) == ["-10", "-1", "0", "1", "1.0", "1.5", "10"]
+    assert natural(["10", "9", "1e3"]) == ["10", "1e3", "9"]
+    assert natural(["1" * 5000, "2"]) == ["2", "1" * 5000]
 
 
 def test_labels_of_any_type_are_names():

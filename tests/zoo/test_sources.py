@@ -1,6 +1,8 @@
 """Every kind of source as a manifest: tables, arrays, joined folders, pictures without labels."""
 
 import os
+import shutil
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -87,6 +89,9 @@ def test_labels_of_a_table_may_be_numbers_and_missing(tmp_path):
         ("path,label,width\na.png,x,3\n", "the manifest fills itself: width. Rename"),
         ("path,label,split\na.png,x,holdout\n", "may say train, dev or test. Received: 'holdout' for a.png"),
         ("path,label\n", "has no rows"),
+        ("path,label\na.png,x,1\n", "its header names 2 columns, and there are rows of more fields"),
+        ("path,label\na.png,x,,\n", "its header names 2 columns, and there are rows of more fields"),
+        ("path,label\na.png,x\nb.png,x,1\n", "Expected 2 fields in line 3, saw 3$"),
         ("path,label\nä.png,x\n", "cannot be read as comma-separated text in UTF-8"),
     ],
 )
@@ -100,6 +105,21 @@ def test_a_header_may_have_spaces_behind_its_commas(tmp_path):
     picture(tmp_path / "a.png")
     (tmp_path / "list.csv").write_text("path, label\na.png, ants\n")
     assert zoo.scan(tmp_path / "list.csv").table.label.tolist() == ["ants"]
+
+
+def test_commas_behind_the_rows_and_spaces_around_paths_change_nothing(tmp_path):
+    picture(tmp_path / "a.png", 1)
+    picture(tmp_path / " b.png", 2)
+    (tmp_path / "list.csv").write_text("path,label\na.png , 007,\n b.png,bees,\n")
+    found = zoo.scan(tmp_path / "list.csv").table
+    assert found[["path", "label", "status"]].to_numpy().tolist() == [
+        ["a.png", "007", "usable"],
+        [" b.png", "bees", "usable"],
+    ]
+    assert list(found.columns) == COLUMNS
+    as_bytes = pd.DataFrame({"path": [os.fsencode(tmp_path / "a.png")], "label": ["ants"]})
+    most: Any = np.int64(10**6)
+    assert zoo.scan(as_bytes, most_pixels=most).table.status.tolist() == ["usable"]
 
 
 def test_equal_arrays_are_twins_and_none_is_left_out(digit_pictures):
@@ -172,6 +192,27 @@ def test_a_manifest_is_a_source(tmp_path):
     assert zoo.scan(manifest, labels=False).table.label.tolist() == ["", ""]
     with pytest.raises(ValueError, match="does not know where its pictures are"):
         zoo.scan(Manifest(manifest.table))
+    with pytest.raises(ValueError, match="`depth` counts where files are looked at.* with depth=2 instead"):
+        zoo.scan(manifest, depth=2)
+    with pytest.raises(ValueError, match="with most_pixels=9 instead"):
+        zoo.scan(manifest, most_pixels=9)
+
+
+def test_a_manifest_without_its_labels_shows_what_had_none(tmp_path):
+    for number, path in enumerate(("ants/1.png", "bees/2.png", "loose.png")):
+        picture(tmp_path / path, number)
+    (tmp_path / "notes.txt").write_text("text")
+    shutil.copy(tmp_path / "ants" / "1.png", tmp_path / "again.png")
+    direct = zoo.scan(tmp_path, labels=False).table
+    through = zoo.scan(zoo.scan(tmp_path), labels=False).table
+    assert through.astype(str).equals(direct.astype(str))
+    assert through.status.tolist().count("usable") == 3
+    assert (through.dtypes == direct.dtypes).all()
+    table = pd.DataFrame({"path": [str(tmp_path / "loose.png"), str(tmp_path)], "label": ["", ""]})
+    found = zoo.scan(zoo.scan(table), labels=False).table
+    assert found.reason.tolist() == ["", "a folder, not a file"]
+    with pytest.raises(ValueError, match="2 pictures of this manifest were never looked at"):
+        zoo.scan(Manifest(zoo.scan(table).table, source=zoo.scan("digits").source), labels=False)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +223,8 @@ def test_a_manifest_is_a_source(tmp_path):
         (np.zeros((2, 8, 8)), TypeError, r"say labels=False. Received: one array of shape \(2, 8, 8\)"),
         ("https://b.org/pictures", ValueError, "must lie on this machine"),
         (__file__, ValueError, "is a file"),
+        ("", ValueError, "`source` is an empty text"),
+        (["", "a"], ValueError, "`source` is an empty text"),
     ],
 )
 def test_what_cannot_be_a_source_is_refused(source, error, message):

@@ -10,7 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.data.order import Plan, balanced_order, order
+from zoo.data.order import Plan, balanced_order, checked_seed, order
+
+MOST_WEIGHT = 1e6  # beyond it, float32 loses the pictures of every other class
 
 
 def in_order(split, batch_size: int, *, one_hot: bool = False, class_weights=None):
@@ -44,7 +46,12 @@ def stream(
 
     `mixing` is called behind the policy, with images, labels and keys, and gives what `fit` gets. What stands for the
     first `step` batches is cheap and not meant to be used.
+
+    Raises:
+        ValueError: If there are no pictures, or an argument is out of range.
     """
+    if not len(split):
+        raise ValueError(f"The split {split.name} has no pictures, so there is nothing to stream.")
     plan = Plan(len(split), batch_size, _order(split, seed, balanced), epoch=epoch, skipped=step)
     return _served(plan, Batches(split, plan, policy=policy, mixing=mixing, one_hot=one_hot), endless=True)
 
@@ -58,7 +65,7 @@ def class_weights(how: str | Mapping[str, float], counts: Mapping[str, int]) -> 
         counts: Pictures of each class, in the order of the network's outputs.
 
     Raises:
-        ValueError: If `how` is neither, names an unknown class, or a weight is no number of at least 0.
+        ValueError: If `how` is neither, names an unknown class, or a weight is not above 0 or above a million.
     """
     if how == "balanced":
         present = [count for count in counts.values() if count]
@@ -71,8 +78,11 @@ def class_weights(how: str | Mapping[str, float], counts: Mapping[str, int]) -> 
             f"It has: {', '.join(counts)}."
         )
     for name, weight in how.items():
-        if isinstance(weight, bool) or not isinstance(weight, (int, float, np.number)) or not 0 <= weight < np.inf:
-            raise ValueError(f"`class_weights` must be numbers of at least 0. Received: {weight!r} for {name!r}")
+        number = isinstance(weight, (int, float, np.number)) and not isinstance(weight, bool)
+        if not number or not 0 < weight <= MOST_WEIGHT:
+            raise ValueError(
+                f"`class_weights` must be numbers above 0, up to {MOST_WEIGHT:.0f}. Received: {weight!r} for {name!r}"
+            )
     return {i: float(how.get(name, 1.0)) for i, name in enumerate(counts)}
 
 
@@ -174,6 +184,7 @@ def _changed(policy, mixing, images, labels, *rest) -> tuple[Any, ...]:
 
 
 def _order(split, seed: int, balanced: bool) -> Callable[[int], np.ndarray]:
+    seed = checked_seed(seed)
     return partial(balanced_order, split.labels, seed) if balanced else partial(order, len(split), seed)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from zoo.data.pictures import WHITE, Geometry
 from zoo.data.sources import Source
 
 SMALL = 2**27  # bytes
+SERVED = ["path", "label", "split", "sha256", "width", "height"]  # of a manifest, what pictures are served by
 
 
 class Data:
@@ -44,6 +45,7 @@ class Data:
         background: tuple[int, int, int] = WHITE,
         prepared: dict | None = None,
         origin: "Data | None" = None,
+        class_names: Sequence[str] | None = None,
     ):
         self.source = source
         self.manifest = manifest
@@ -52,10 +54,14 @@ class Data:
         self.crop = crop
         self.interpolation = interpolation
         self.background = background
-        self.class_names = natural([name for name in manifest.usable.label.unique().tolist() if name])
+        usable = manifest.usable
+        found = [name for name in usable.label.unique().tolist() if name]
+        self.class_names = natural(found) if class_names is None else list(class_names)
         self._prepared = {} if prepared is None else prepared
         self._origin = origin  # the data that a fold is cut from
-        self.train, self.dev, self.test = (Split(self, name) for name in splits.NAMES)
+        self.train, self.dev, self.test = (
+            Split(self, name, usable.index[usable.split == name]) for name in splits.NAMES
+        )
 
     def configured(self, **changes) -> "Data":
         """A copy for another `image_size`, `crop` or `interpolation`; pictures already prepared are shared.
@@ -83,6 +89,7 @@ class Data:
         shape: dict[str, Any] = {
             name: getattr(self, name) for name in ("channels", "image_size", "crop", "interpolation", "background")
         }
+        shape["class_names"] = self.class_names
         return Data(self.source, manifest, prepared=prepared, origin=origin, **(shape | changes))
 
     @property
@@ -112,7 +119,7 @@ class Data:
             filled = [split for split in (self.train, self.dev, self.test) if len(split)]
             counts = pd.DataFrame({split.name: split.counts for split in filled}, index=self.class_names)
             counts.loc["all"] = counts.sum()
-            lines = [f"{len(usable)} pictures in {len(self.class_names)} classes", counts.to_string()]
+            lines = [f"{len(usable)} pictures in {len(self.class_names)} classes", counts.to_string(max_rows=40)]
         else:
             lines = [f"{len(usable)} pictures without labels"]
         lines += splits.leak_lines(usable)
@@ -195,15 +202,19 @@ class Split:
         class_names: Labels in the order of the network's outputs.
     """
 
-    def __init__(self, data: Data, name: str):
-        usable = data.manifest.usable
+    def __init__(self, data: Data, name: str, index: pd.Index):
         self.name = name
         self.class_names = data.class_names
         self._data = data
-        self._rows = usable[usable.split == name]
+        self._index = index
 
     def __len__(self):
-        return len(self._rows)
+        return len(self._index)
+
+    @property
+    def _rows(self) -> pd.DataFrame:
+        """The pictures' rows of the manifest, which alone keeps them."""
+        return self._data.manifest.table.loc[self._index, SERVED]
 
     def configured(self, **changes) -> "Split":
         """The same pictures for another `image_size`, `crop` or `interpolation`, as `Data.configured` gives them."""
@@ -249,7 +260,7 @@ class Split:
                 where classes left out weigh 1.
 
         Raises:
-            ValueError: If `how` is neither, names an unknown class, or a weight is no number of at least 0.
+            ValueError: If `how` is neither, names an unknown class, or a weight is not above 0 or above a million.
         """
         from zoo.data.batches import class_weights
 
@@ -340,7 +351,7 @@ class Split:
 
         pixels = reading.room(len(self), self.geometry.shape)
         for split in (origin.train, origin.dev, origin.test):
-            places = split._rows.index.get_indexer(self._rows.index)
+            places = split._index.get_indexer(self._index)
             here = np.flatnonzero(places >= 0)
             for rows in order.parts(here, 1024):  # few at a time: they may lie on disk
                 pixels[rows] = split.pixels()[places[rows]]
@@ -360,8 +371,9 @@ class Split:
         from zoo.data import reading
 
         if isinstance(self._data.source, Arrays):
-            numbers = np.array(self._rows.path.tolist(), int)[rows]
-            return reading.resized(self._data.source.images[numbers], self.geometry, title)
+            picked = self._rows.iloc[rows]
+            pixels = self._data.source.picked(picked.path.tolist(), picked.sha256.tolist())
+            return reading.resized(pixels, self.geometry, title)
         paths, hashes = (np.array(self._rows[name].tolist(), object)[rows] for name in ("path", "sha256"))
         pixels, problems = reading.read(
             lambda row: self._data.source.encoded(paths[row], hashes[row]), len(rows), self.geometry, title

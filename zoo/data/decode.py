@@ -1,7 +1,7 @@
 """Bytes to pixels: one decoder for training, evaluation, prediction and the exported graph.
 
 Everything here is a TensorFlow graph, so the SavedModel carries the very operations that training used. What that
-graph cannot read (TIFF, palette BMP, animated WebP) `zoo.data.pictures.portable` turns into PNG before it.
+graph cannot read (TIFF, palette BMP, animated GIF and WebP) `zoo.data.pictures.portable` turns into PNG before it.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from zoo.data.pictures import GREY, KERNELS, WHITE, Geometry
+from zoo.data.pictures import GREY, KERNELS, MOST_SEGMENTS, WHITE, Geometry
+from zoo.data.plain import orientation
 
 Refused = tf.errors.InvalidArgumentError  # what the graph raises for bytes that it cannot read
 JPEG = b"\xff\xd8\xff"
-HEADER = 1 << 17  # an EXIF segment ends within 64 KiB, but may stand behind another segment of that size
+RUN = 256  # parts of a GIF that are passed at once where they are of one length, as they mostly are
+MOST_STEPS = 1 << 13  # on the way through a GIF, half a second or so
 
 
 def prepare(data, geometry: Geometry):
@@ -35,7 +37,7 @@ def compiled(geometry: Geometry) -> Callable[[bytes], tf.Tensor]:
     short = traced(lambda data: _jpeg(data, geometry.channels))
 
     def prepare(data):
-        upright = data[:3] == JPEG and b"Exif" not in data[:HEADER]
+        upright = data[:3] == JPEG and orientation(data) == 1
         return (short if upright else whole)(tf.constant(data, tf.string))
 
     return prepare
@@ -93,8 +95,9 @@ def _resampled(image, size, scale, shift, kernel):
 def decode(data, channels: int = 3, background: tuple[int, int, int] = WHITE):
     """The bytes of one picture to uint8 pixels (h, w, channels), by content whatever the file was called.
 
-    JPEG is decoded exactly and turned upright by its EXIF orientation; of an animation the first frame counts;
-    transparent parts are laid on `background`, unless `channels` is 4.
+    JPEG is decoded exactly and turned upright by its EXIF orientation; transparent parts are laid on `background`,
+    unless `channels` is 4. What is damaged, of another format or animated raises: the decoder of GIF would make the
+    pixels of all frames, several times over.
     """
     start = tf.strings.substr(data, 0, 12) + b"\x00" * 12  # so that every part of it exists
     kinds = [
@@ -115,10 +118,10 @@ def decode(data, channels: int = 3, background: tuple[int, int, int] = WHITE):
         kind,
         [
             lambda: _upright(_jpeg(data, channels), data),
-            lambda: layered(_png(data, _Header(data))),
-            lambda: layered(_gif(data, _Header(data))),
+            lambda: layered(_png(data, _Header(data, 32))),
+            lambda: layered(_gif(data)),
             lambda: plain(tf.io.decode_bmp(data, channels=3)),
-            lambda: layered(_webp(data, _Header(data))),
+            lambda: layered(_webp(data, _Header(data, 32))),
             lambda: plain(tf.io.decode_image(data, channels=3, expand_animations=False)),  # raises, naming the formats
         ],
     )
@@ -130,10 +133,10 @@ def grey(rgb):
 
 
 class _Header:
-    """The first bytes of a file as integers; a byte behind the end reads as 0, so no file can lead out of bounds."""
+    """The first bytes of a file, or all, as integers; one behind the end reads as 0, so none leads out of bounds."""
 
-    def __init__(self, data):
-        found = tf.io.decode_raw(tf.strings.substr(data, 0, HEADER), tf.uint8)
+    def __init__(self, data, size=-1):
+        found = tf.io.decode_raw(tf.strings.substr(data, 0, size), tf.uint8)
         self.length = tf.size(found)
         self.bytes = tf.concat([found, tf.zeros([1], tf.uint8)], 0)
 
@@ -164,9 +167,8 @@ def _from_rgb(channels):
 
 def _upright(image, data):
     """Undoes the EXIF orientation of a JPEG picture."""
-    start = tf.strings.substr(data, 0, HEADER)
-    rest = tf.strings.regex_replace(start, "Exif", "", replace_global=False)  # the quickest search that there is
-    mentioned = tf.strings.length(rest) < tf.strings.length(start)
+    rest = tf.strings.regex_replace(data, "Exif", "", replace_global=False)  # the quickest search that there is
+    mentioned = tf.strings.length(rest) < tf.strings.length(data)
     orientation = tf.cond(mentioned, lambda: _orientation(_Header(data)), lambda: 1)
 
     def turned():
@@ -187,7 +189,10 @@ def _orientation(head: _Header):
         segment = tf.logical_and(head.byte(at) == 0xFF, tf.logical_and(head.byte(at + 1) != 0xDA, at < head.length))
         return tf.logical_and(segment, tf.logical_not(is_exif(at)))
 
-    at = tf.while_loop(walk_on, lambda at: (at + 2 + head.number(at + 2, 2, True),), (tf.constant(2),))[0]
+    def over(at):
+        return (at + 2 + head.number(at + 2, 2, True),)
+
+    at = tf.while_loop(walk_on, over, (tf.constant(2),), maximum_iterations=MOST_SEGMENTS - 1)[0]
     start = at + 10
     big = head.starts(b"MM", start)
     table = start + head.number(start + 4, 4, big)
@@ -206,13 +211,15 @@ def _png(data, head: _Header):
     return tf.cond(misread, lambda: _opaque(rgba[..., :3]), lambda: rgba)
 
 
-def _gif(data, head: _Header):
-    """The first frame of a GIF to RGBA; TensorFlow paints transparent pixels black and does not tell where they are.
+def _gif(data):
+    """A GIF of one frame to RGBA; TensorFlow paints transparent pixels black and does not tell where they are.
 
     So that pixel is made visible: the flag of transparency is cleared, and the colour that stood for it is once black,
     once white. Where both readings differ, the picture is transparent.
     """
-    control, frame = _gif_blocks(head)
+    head = _Header(data)
+    control, frame, still = _gif_blocks(head)
+    data = tf.where(still, data, "")  # decoding nothing fails
     flags, number = head.byte(frame + 9), head.byte(control + 6)
     table = tf.where(flags >= 0x80, frame + 10, 13)  # the frame's own colours, or those of all frames
     colours = tf.bitwise.left_shift(2, tf.bitwise.bitwise_and(tf.where(flags >= 0x80, flags, head.byte(10)), 7))
@@ -236,17 +243,31 @@ def _gif(data, head: _Header):
 
 
 def _gif_blocks(head: _Header):
-    """Where the graphic control extension of the first frame begins, 0 without one, and where the frame itself does."""
-    flags = head.byte(10)
-    begin = 13 + tf.where(flags >= 0x80, tf.bitwise.left_shift(6, flags % 8), 0)  # behind the table of colours
+    """Where the graphic control extension of the first frame begins, and the frame itself; 0 where there is none.
 
-    def over(control, at):
-        control = tf.where(head.byte(at + 1) == 0xF9, at, control)
-        parts = (at + 2,)  # an extension is a chain of parts, each with its length in front, up to one of length 0
-        end = tf.while_loop(lambda at: head.byte(at) > 0, lambda at: (at + 1 + head.byte(at),), parts)[0]
-        return control, end + 1
+    And whether that frame is the only one, as far as the blocks can be followed (GIF89a, appendix B).
+    """
 
-    return tf.while_loop(lambda _, at: head.byte(at) == 0x21, over, (tf.constant(0), begin))
+    def table(flags):
+        return tf.where(flags >= 0x80, tf.bitwise.left_shift(6, flags % 8), 0)
+
+    def walk_on(at, in_parts, control, frame):
+        return in_parts | (head.byte(at) == 0x21) | ((head.byte(at) == 0x2C) & (frame == 0))
+
+    def over(at, in_parts, control, frame):
+        first, label = head.byte(at), head.byte(at + 1)
+        extends = first == 0x21
+        run = tf.range(RUN) * (first + 1)  # parts each have their length in front; behind the last one stands a 0
+        alike = tf.reduce_sum(tf.math.cumprod(tf.cast(head.byte(at + run) == first, tf.int32)))
+        past_parts = at + tf.where(first > 0, alike * (first + 1), 1)
+        past_begin = at + tf.where(extends, 2, 11 + table(head.byte(at + 9)))
+        control = tf.where(~in_parts & extends & (label == 0xF9) & (frame == 0), at, control)
+        frame = tf.where(in_parts | extends, frame, at)
+        return tf.where(in_parts, past_parts, past_begin), ~in_parts | (first > 0), control, frame
+
+    begin = 13 + table(head.byte(10)), tf.constant(False), tf.constant(0), tf.constant(0)
+    at, in_parts, control, frame = tf.while_loop(walk_on, over, begin, maximum_iterations=MOST_STEPS)
+    return control, frame, (frame > 0) & ~in_parts & (head.byte(at) != 0x21) & (head.byte(at) != 0x2C)
 
 
 def _replaced(data, at, new: bytes):
@@ -292,10 +313,10 @@ def _any(value, *options):
 
 
 def decodable(data, most_pixels: int):
-    """Whether `decode` reads a picture rightly and without filling memory, as far as the first bytes tell.
+    """Whether `decode` reads a picture rightly and without filling memory, as far as it can be told without decoding.
 
     Pixels are counted before any are made: a PNG of 14000x14000 takes half a megabyte as a file and 588 MB as pixels.
-    Palette BMP, which TensorFlow misreads, and animated WebP are refused too, as `graph_reads` does.
+    Palette BMP, which TensorFlow misreads, and animated GIF and WebP are refused too, as `graph_reads` does.
 
     Args:
         data: The bytes of one file, string ().
@@ -305,14 +326,14 @@ def decodable(data, most_pixels: int):
         bool (). A picture may still turn out to be damaged; a damaged JPEG header raises.
     """
     sides = tf.cond(
-        tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff",
+        tf.strings.substr(data, 0, 3) == JPEG,
         lambda: tf.cast(tf.image.extract_jpeg_shape(data)[:2], tf.int64),
-        lambda: _sides(_Header(tf.strings.substr(data, 0, 32))),
+        lambda: _sides(data, _Header(data, 32)),
     )
     return tf.reduce_all(sides > 0) & (tf.reduce_prod(sides) <= most_pixels)
 
 
-def _sides(head: _Header):
+def _sides(data, head: _Header):
     """Two sides in pixels, int64 (2,), that a PNG, GIF, BMP or WebP states; 0 where `decode` would not read it."""
 
     def pair(first, second, size, big_endian=False):
@@ -335,7 +356,7 @@ def _sides(head: _Header):
         tf.argmax(tf.stack(kinds), output_type=tf.int32),
         [
             lambda: pair(16, 20, 4, True),
-            lambda: pair(6, 8, 2),
+            lambda: _gif_sides(_Header(data)),
             lambda: tf.abs(pair(18, 22, 4)),  # the height of a BMP that begins at the top is negative
             lambda: tf.math.floormod(pair(26, 28, 2), 2**14),
             lambda: tf.cast(1 + tf.math.floormod(packed, 2**14), tf.int64),
@@ -343,3 +364,12 @@ def _sides(head: _Header):
             lambda: tf.zeros([2], tf.int64),
         ],
     )
+
+
+def _gif_sides(head: _Header):
+    """Two sides of a GIF of one frame, which may reach beyond the canvas; 0 where there are more frames."""
+    _, frame, still = _gif_blocks(head)
+    canvas, place, size = (
+        tf.stack([head.number(at + beside, 2, False) for beside in (0, 2)]) for at in (6, frame + 1, frame + 5)
+    )
+    return tf.cast(tf.where(still, tf.maximum(canvas, place + size), 0), tf.int64)

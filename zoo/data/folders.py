@@ -14,7 +14,7 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "dev"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-ESCAPED = re.compile(r"(\\x[89a-f][0-9a-f])")  # a byte above 127, as `written` says it
+ESCAPED = re.compile(r"(\\x(?:[89a-f][0-9a-f]|5c))")  # a byte above 127 or a backslash, as `written` says it
 LOOSE = {"status": "in no class folder", "reason": "a picture's label is the folder that it lies in"}
 
 
@@ -62,14 +62,18 @@ def picture_paths(source) -> list[Path]:
 
 
 def located(root: Path, path: str) -> str:
-    """The file that a manifest's path means, as `open` takes it: \\xNN may stand for a byte that is no UTF-8."""
+    """The file that a manifest's path means, as `open` takes it: \\xNN may stand for a byte that is no UTF-8.
+
+    Where there is no such file, but one whose name reads literally so, it is that.
+    """
     place = os.path.join(root, path)
-    if "\\x" not in path or os.path.lexists(place):
+    if "\\x" not in path:
         return place
     raw = b"".join(
         bytes([int(part[2:], 16)]) if i % 2 else os.fsencode(part) for i, part in enumerate(ESCAPED.split(path))
     )
-    return os.path.join(root, os.fsdecode(raw))
+    decoded = os.path.join(root, os.fsdecode(raw))
+    return place if os.path.lexists(place) and not os.path.lexists(decoded) else decoded
 
 
 def labelled(folders: Sequence[str], base: str, *, depth: int, follow_links: bool) -> Listing:

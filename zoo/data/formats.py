@@ -1,6 +1,9 @@
 """What a file is by its first bytes, whatever it is called."""
 
+import os
+import re
 from collections.abc import Callable
+from typing import BinaryIO
 
 from PIL import (
     BmpImagePlugin,
@@ -55,6 +58,12 @@ BRANDS = {  # of the ISO container, ISO/IEC 14496-12 and 23008-12; films share i
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
     b"crx ": "camera raw",
 }
+MOST_PARTS = 100_000  # segments of a JPEG file, chunks of a PNG file; the readers take microseconds for each
+MOST_LOOSE = 1 << 18  # bytes of a JPEG file outside of segments, which its reader looks at one by one
+STEP = 4096  # bytes that are searched at once
+MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
+BARE = {0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}  # markers without a length behind them
+FIRST, SCAN = 0xC0, 0xDA  # markers: the lowest that a segment has, and that of the picture itself
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes; "BM" alone begins many a text
 
 
@@ -89,6 +98,49 @@ def webp_size(head: bytes) -> tuple[int, int]:
         bits = int.from_bytes(head[21:25], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+
+
+def check_parts(name: str, file: BinaryIO) -> None:
+    """Refuses what would keep a reader busy for seconds before it finds no picture.
+
+    Raises:
+        EOFError: If a JPEG file ends before its first scan.
+        ValueError: If there are too many parts, or too much between them.
+    """
+    if name == "JPEG":
+        _check_segments(file)
+    if name == "PNG":
+        file.seek(8)
+        for _ in range(MOST_PARTS):
+            head = file.read(8)
+            if len(head) < 8 or head[4:] == b"IEND":
+                return
+            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+        raise ValueError(f"more than {MOST_PARTS:,} chunks")
+
+
+def _check_segments(file: BinaryIO) -> None:
+    """Walks through a JPEG file (ITU-T T.81, annex B) up to its first scan, as its reader does."""
+    at, loose = 2, 0
+    for _ in range(MOST_PARTS):
+        file.seek(at)
+        piece = file.read(STEP)
+        found = MARKER.search(piece)
+        if found is None and len(piece) < STEP:
+            raise EOFError
+        skipped = found.start() if found else STEP - 1  # the last byte may begin a marker
+        at, loose = at + skipped, loose + skipped
+        if loose > MOST_LOOSE:
+            raise ValueError(f"more than {MOST_LOOSE:,} bytes between its segments")
+        if not found:
+            continue
+        at, marker = at + 2, found[1][0]
+        if marker == SCAN or marker < FIRST:  # those below, the reader itself refuses
+            return
+        if marker not in BARE:
+            file.seek(at)
+            at += max(2, int.from_bytes(file.read(2), "big"))
+    raise ValueError(f"more than {MOST_PARTS:,} segments")
 
 
 def ends_early(name: str, head: bytes, tail: bytes, size: int) -> bool:

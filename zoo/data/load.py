@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from zoo.data.collection import Data, checked_size
-from zoo.data.inspecting import MOST_PIXELS
+from zoo.data.inspecting import MANY, MOST_PIXELS, give_back_memory
 from zoo.data.manifest import Manifest
 from zoo.data.memory import Arrays, digits
 from zoo.data.names import natural, refused_name
@@ -83,16 +83,20 @@ def load_data(
         )
     usable = manifest.usable
     names = natural(usable.label.unique().tolist())
-    table = manifest.table.copy()
-    table.loc[~table.index.isin(usable.index), "split"] = ""
-    if names != [""]:  # with labels
+    table = manifest.table.assign(split=usable.split.reindex(manifest.table.index, fill_value=""))
+    if not labels and usable.empty:
+        raise ValueError("None of the pictures can be used" + _first_troubles(manifest))
+    if labels and names != [""]:
         _check_names(names, manifest)
         table.loc[usable.index, "split"] = _splits(usable, wanted, group, seed)
         if missing := sorted(set(names) - set(table.label[table.split == "train"])):
             raise ValueError(
                 f"Every class needs pictures in the training split. There are none of: {', '.join(missing)}"
             )
-    return Data(opened, replace(manifest, table=table), channels=channels, image_size=size, background=background)
+    data = Data(opened, replace(manifest, table=table), channels=channels, image_size=size, background=background)
+    if len(table) >= MANY:
+        give_back_memory()
+    return data
 
 
 def restore(description: dict, manifest: pd.DataFrame, data=None) -> Data:
@@ -138,37 +142,32 @@ def restore(description: dict, manifest: pd.DataFrame, data=None) -> Data:
     shape["image_size"] = checked_size(shape["image_size"])
     background = tuple(description.get("background", WHITE))  # an earlier version knew none but white
     shape |= {"channels": description["channels"], "background": background}
+    shape["class_names"] = description.get("class_names")  # the order of the network's outputs, whatever is usual now
     return Data(source, Manifest(manifest, source=source), **shape)
 
 
 def _splits(usable: pd.DataFrame, wanted, group, seed: int) -> pd.Series:
-    """The split of each usable row: given ones are kept, and dev is cut from train where it is missing.
+    """The split of each usable row: an earlier manifest's, or the given ones, dev cut from train where it is missing.
 
     Args:
         wanted: From `read_split`: shares, or an earlier manifest.
     """
     given = usable.split
+    if isinstance(wanted, pd.DataFrame):
+        name = "sha256" if "sha256" in wanted.columns else "path"
+        known = usable[name].isin(wanted.loc[wanted["split"].fillna("") != "", name])
+        return from_earlier(usable, wanted, group=group, seed=seed).where(known | (given == ""), given)
     if not given.any():
-        return _shared(usable, wanted, group, seed)
+        return assign(usable, wanted, group=group, seed=seed)
     if not given.all():
         raise ValueError(
             f"Some rows have a split and {int((given == '').sum())} have none. Give it for all or for none."
         )
-    if (given == "dev").any():
+    if (given == "dev").any() or wanted[1] == 0:
         return given
-    if not isinstance(wanted, pd.DataFrame):
-        if wanted[1] == 0:
-            return given
-        both = wanted[0] + wanted[1]
-        wanted = (wanted[0] / both, wanted[1] / both, 0.0)
-    cut = _shared(usable.loc[given == "train"], wanted, group, seed)
+    both = wanted[0] + wanted[1]
+    cut = assign(usable.loc[given == "train"], (wanted[0] / both, wanted[1] / both, 0.0), group=group, seed=seed)
     return given.where(given != "train", cut.reindex(given.index))
-
-
-def _shared(rows: pd.DataFrame, wanted, group, seed: int) -> pd.Series:
-    if isinstance(wanted, pd.DataFrame):
-        return from_earlier(rows, wanted, group=group, seed=seed)
-    return assign(rows, wanted, group=group, seed=seed)
 
 
 def _check_names(names: list[str], manifest: Manifest) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from zoo.data.formats import HEAD, READERS, ends_early, kind, webp_size
+from zoo.data.formats import HEAD, READERS, check_parts, ends_early, kind, webp_size
 from zoo.data.likeness import perceptual_hash
 
 MOST_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs: a quarter of a gigabyte as RGB
@@ -128,12 +128,16 @@ def _picture(name: str, file: BinaryIO, head: bytes, size: int, most_pixels: int
     try:
         if name == "WEBP":
             _check_size(*webp_size(head), facts, most_pixels)
+        check_parts(name, file)
         file.seek(0)
         with READERS[name](file) as image:  # not through Image.open, which warns of sizes that are checked here
             _check_size(*_stored_size(image), facts, most_pixels)
             facts |= {"mode": image.mode, "orientation": _orientation(image)}
             if isinstance(image, TiffImageFile) and _is_raw(image):
                 raise _Found("unsupported", "a picture of format camera raw; convert it to JPEG or PNG")
+            if name == "TIFF" and image.mode in ("I", "F"):  # black or white, once they are cut to bytes
+                reason = "pixels of 32 bits, whose range nobody knows; convert it to 8 or 16 bits"
+                raise _Found("unsupported", reason)
             drafted = image.draft(None, (DRAFT, DRAFT))  # JPEG: every byte is read, few pixels are made
             image.load()
             facts["phash"] = _likeness(image, drafted[1] if drafted else None)
@@ -141,6 +145,9 @@ def _picture(name: str, file: BinaryIO, head: bytes, size: int, most_pixels: int
             _check_end(name, file)
     except _Found as found:
         return facts | _bad(*found.args)
+    except Image.DecompressionBombError:  # where `most_pixels` was raised above what the reader takes
+        reason = f"a {name} file like this is not read beyond {_count(2 * MOST_PIXELS)}"
+        return facts | _bad("too large", f"{_measured(facts['width'], facts['height'])}; {reason}")
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         text = str(error) or type(error).__name__
         file.seek(max(0, size - TAIL))
@@ -157,8 +164,7 @@ class _Found(Exception):
 def _check_size(width: int, height: int, facts: dict, most_pixels: int) -> None:
     facts |= {"width": width, "height": height}
     if width * height > most_pixels:
-        size = f"{width}x{height}, {_count(width * height)} pixels"
-        raise _Found("too large", f"{size}; the limit is {_count(most_pixels)}")
+        raise _Found("too large", f"{_measured(width, height)}; the limit is {_count(most_pixels)}")
 
 
 def _check_end(name: str, file: BinaryIO) -> None:
@@ -243,6 +249,10 @@ def _likeness(image: Image.Image, box: tuple | None) -> str:
 
 def _bad(status: str, reason: str) -> dict:
     return {"status": status, "reason": reason}
+
+
+def _measured(width: int, height: int) -> str:
+    return f"{width}x{height}, {_count(width * height)} pixels"
 
 
 def _count(number: int) -> str:

@@ -1,6 +1,5 @@
 """A manifest in words: one screen for people, single lines for messages, and what both are made of."""
 
-import textwrap
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -21,7 +20,7 @@ CONFLICT = "label conflict"
 def screen(manifest: Manifest) -> str:
     """What was found, on at most forty lines of a hundred columns whatever is wrong."""
     found = sections(manifest)
-    column = 4 + max((len(title) for title, _ in found), default=0)
+    column = _column(found)
     lines = [headline(manifest)]
     for title, entries in found:
         heads = [f"  {title}", *[""] * (len(entries) - 1)]
@@ -45,7 +44,6 @@ def sections(manifest: Manifest) -> list[tuple[str, list[str]]]:
     usable, status = manifest.usable, manifest.table.status
     hidden, links = manifest.hidden, int((status == "link").sum())
     found = [
-        ("classes", _classes(usable)),
         ("splits", _splits(usable)),
         ("formats", _formats(usable)),
         ("sizes", _sizes(usable)),
@@ -56,7 +54,9 @@ def sections(manifest: Manifest) -> list[tuple[str, list[str]]]:
         (f"{links:,} linked", ["twice, passed over: each folder is looked at once"]),
         ("notes", _some(manifest.notes, 2)),
     ]
-    return [(title, lines) for title, lines in found if lines and not title.startswith("0 ")]  # none of that kind
+    found = [(title, lines) for title, lines in found if lines and not title.startswith("0 ")]  # none of that kind
+    lines = _classes(usable, WIDTH - _column([*found, ("classes", [])]))
+    return [("classes", lines), *found] if lines else found
 
 
 def trouble_lines(manifest: Manifest, most: int) -> list[str]:
@@ -143,16 +143,38 @@ def other_label(table: pd.DataFrame) -> pd.Series:
     return others.where(others != table.label, "")
 
 
-def _classes(usable: pd.DataFrame) -> list[str]:
+def _column(found: Sequence[tuple[str, list[str]]]) -> int:
+    """Where the lines begin, behind the longest title."""
+    return 4 + max((len(title) for title, _ in found), default=0)
+
+
+def _classes(usable: pd.DataFrame, room: int) -> list[str]:
+    """How many pictures each class has, or the largest and the smallest where that takes more than five lines."""
     counts = usable.label[usable.label != ""].value_counts()
-    lines = textwrap.wrap(_tally(counts.reindex(natural(counts.index.tolist()))), 80)
-    if len(lines) <= 3:
+    lines = _wrapped(_entries(counts.reindex(natural(counts.index.tolist()))), room)
+    if len(lines) <= 5:
         return lines
     return [
         f"{counts.min():,} to {counts.max():,} pictures each, median {counts.median():,.0f}",
-        f"largest: {_tally(counts.head(3))}",
-        f"smallest: {_tally(counts.tail(3)[::-1])}",
+        _few("largest", counts.head(3), room),
+        _few("smallest", counts.tail(3)[::-1], room),
     ]
+
+
+def _few(title: str, counts: pd.Series, room: int) -> str:
+    """As many of them as a line has room for."""
+    return f"{title}: {_wrapped(_entries(counts), room - len(title) - 2)[0].removesuffix(',')}"
+
+
+def _wrapped(entries: list[str], room: int) -> list[str]:
+    """Entries one behind the other on lines of at most `room` columns, none of them broken."""
+    lines: list[str] = []
+    for entry in entries:
+        if lines and cell_len(lines[-1]) + cell_len(entry) + 2 < room:  # and a comma behind it
+            lines[-1] += f" {entry},"
+        else:
+            lines.append(f"{entry},")
+    return [*lines[:-1], lines[-1].removesuffix(",")] if lines else []
 
 
 def _splits(usable: pd.DataFrame) -> list[str]:
@@ -243,7 +265,11 @@ def _pair(path: str, label: str, twin: str, other: str, *, sign: str) -> str:
 
 
 def _tally(counts: pd.Series) -> str:
-    return ", ".join(f"{clip(name, 20)}: {count:,}" for name, count in counts.items())
+    return ", ".join(_entries(counts))
+
+
+def _entries(counts: pd.Series) -> list[str]:
+    return [f"{clip(name, 20)}: {count:,}" for name, count in counts.items()]
 
 
 def _more(count: int) -> list[str]:

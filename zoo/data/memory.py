@@ -1,6 +1,7 @@
 """Pictures in memory: arrays of a caller's, and the digits that come with scikit-learn."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,21 @@ class Arrays:
 
     def encoded(self, path: str, sha256: str) -> bytes:
         """One picture as PNG, which loses nothing."""
-        return encode_png(self.images[int(path)])
+        return encode_png(self.picked([path], [sha256])[0])
+
+    def picked(self, paths: Sequence[str], hashes: Sequence[str]) -> np.ndarray:
+        """Some of the pictures.
+
+        Raises:
+            ValueError: If somebody has changed them since.
+        """
+        pixels = self.images[np.array(paths, int)]
+        for path, image, sha256 in zip(paths, pixels, hashes, strict=True):
+            if hashlib.sha256(image.tobytes()).hexdigest() != sha256:
+                raise ValueError(
+                    f"Picture {int(path)} of the arrays was changed after load_data saw it. Call load_data again."
+                )
+        return pixels
 
     def describe(self) -> dict:
         """What is needed to find the source again; arrays cannot be."""

@@ -1,10 +1,14 @@
 """Class names: how they are written, their order, and which cannot be used."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def class_name(label) -> str:
@@ -39,6 +43,8 @@ def refused_name(name: str) -> bool:
 
 
 def natural(names: Iterable[str]) -> list[str]:
-    """Names in order: by value where all are whole numbers, by letters otherwise."""
+    """Names in order: by value where all are numbers (of one value, whole ones first), by letters otherwise."""
     names = sorted(names)
-    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
+    if all(NUMBER.fullmatch(name) for name in names):
+        return sorted(names, key=lambda name: (Decimal(name), "." in name))
+    return names

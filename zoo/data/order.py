@@ -98,6 +98,19 @@ def checked_batch_size(batch_size) -> int:
     Raises:
         ValueError: If it is no whole number of at least 1.
     """
-    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be a whole number of at least 1. Received: batch_size={batch_size}")
-    return int(batch_size)
+    return _checked("batch_size", batch_size, 1)
+
+
+def checked_seed(seed) -> int:
+    """A seed that can be used.
+
+    Raises:
+        ValueError: If it is no whole number of at least 0.
+    """
+    return _checked("seed", seed, 0)
+
+
+def _checked(name: str, number, least: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
+        raise ValueError(f"`{name}` must be a whole number of at least {least}. Received: {name}={number!r}")
+    return int(number)

@@ -8,6 +8,7 @@ from PIL import Image
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, what JPEG and Pillow use
 WHITE = (255, 255, 255)
+MOST_SEGMENTS = 4096  # of a JPEG file; an EXIF segment behind more of them is not looked for
 KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos": "lanczos3"}  # our names: TensorFlow's
 
 
@@ -86,14 +87,37 @@ def as_png(data: bytes) -> bytes:
 
 
 def graph_reads(data: bytes) -> bool:
-    """Whether `decode` reads these bytes itself; the first 32 are enough."""
-    if data[:3] == b"\xff\xd8\xff" or data[:4] in (b"\x89PNG", b"GIF8"):
+    """Whether `decode` reads these bytes itself."""
+    if data[:3] == b"\xff\xd8\xff" or data[:4] == b"\x89PNG":
         return True
+    if data[:4] == b"GIF8":
+        return _is_still(data)
     if data[:2] == b"BM":  # 24 or 32 bits, and no mask that may tell of transparency
         return int.from_bytes(data[28:30], "little") in (24, 32) and data[30:31] == b"\x00"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return not (data[12:16] == b"VP8X" and data[20] & 0x02)  # animated
     return False
+
+
+def _is_still(gif: bytes) -> bool:
+    """Whether a GIF holds a single frame, as far as its blocks can be followed (GIF89a, appendix B)."""
+
+    def table(flags):
+        return 6 << (flags & 7) if flags & 0x80 else 0
+
+    def past_parts(at):  # each with its length in front, up to one of length 0
+        while at < len(gif) and gif[at]:
+            at += 1 + gif[at]
+        return at + 1
+
+    at, frames = 13 + (table(gif[10]) if len(gif) > 10 else 0), 0
+    while frames < 2 and at < len(gif) and gif[at] in b"!,":
+        if gif[at] == 0x21:
+            at = past_parts(at + 2)
+        else:
+            frames += 1
+            at = past_parts(at + 11 + (table(gif[at + 9]) if len(gif) > at + 9 else 0))
+    return frames == 1
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

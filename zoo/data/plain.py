@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-from zoo.data.pictures import GREY, WHITE, Geometry
+from zoo.data.pictures import GREY, MOST_SEGMENTS, WHITE, Geometry
 
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -153,7 +153,7 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
 
 
 def orientation(data: bytes) -> int:
-    """1 to 8, from the EXIF segment of a JPEG file (EXIF 2.32, section 4.6.4); 1 where there is none.
+    """1 to 8, from the EXIF segment of a JPEG file (EXIF 2.32, section 4.6.4), wherever it stands; 1 without one.
 
     Pillow's own reading would also believe XMP, and tags of other types.
     """
@@ -162,9 +162,11 @@ def orientation(data: bytes) -> int:
         return int.from_bytes(data[at : at + size].ljust(size, b"\0"), order)
 
     at = 2  # segments follow each other until the picture itself begins
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
-        start = at + 10
-        if data[at + 1 : at + 2] == b"\xe1" and data[at + 4 : start] == b"Exif\0\0":
+    for _ in range(MOST_SEGMENTS):
+        start, marker = at + 10, data[at + 1 : at + 2]
+        if data[at : at + 1] != b"\xff" or marker == b"\xda":
+            return 1
+        if marker == b"\xe1" and data[at + 4 : start] == b"Exif\0\0":
             break
         at += 2 + number(at + 2)
     else:

@@ -15,12 +15,14 @@ from PIL import __version__ as pillow
 
 from zoo.files import write_text
 
-VERSION = f"1 {pillow}"  # what is found depends on the reader, too
+VERSION = f"2 {pillow}"  # what is found depends on the reader, too
 SETTLED = 2 * 10**9  # nanoseconds; a younger file may change again without a new time, on file systems that count so
 
 
 class ScanCache:
-    """Rows of facts by path, as long as size and times of the file are the same.
+    """Rows of facts by path, as long as the file, its size and its times are the same.
+
+    Those that nobody asks for stay as long as there is something of that name.
 
     A cache that cannot be read, or is of another version, is an empty one; one that cannot be written is none.
 
@@ -53,14 +55,18 @@ class ScanCache:
         """Remembers the facts of a file, found after `find` was asked for it."""
         key = self._key(path)
         state = self.states[key]
-        if state and facts["bytes"] == state[0] and self.began - max(state[1:]) > SETTLED:
+        if state and facts["bytes"] == state[0] and self.began - max(state[1:3]) > SETTLED:
             self.names = list(facts)
             self.new[key] = [state, list(facts.values())]
 
     def save(self) -> None:
-        """Writes what was found, where that is news."""
-        if self.new != self.old:
-            text = json.dumps({"version": VERSION, "names": self.names, "rows": self.new})
+        """Writes what was found, where that is news, together with what is known of other files."""
+        unasked = self.old.keys() - self.new.keys() - self.states.keys()
+        kept = {
+            key: self.old[key] for key in self.old if key in unasked and os.path.lexists(os.path.join(self.root, key))
+        }
+        if self.new | kept != self.old:
+            text = json.dumps({"version": VERSION, "names": self.names, "rows": self.new | kept})
             with contextlib.suppress(OSError):
                 write_text(self.path, f"{zlib.crc32(text.encode())}\n{text}")
 
@@ -81,9 +87,9 @@ class ScanCache:
 
 
 def _state(path: str | os.PathLike) -> list:
-    """Size, time of the last change of content and of anything; empty where that cannot be told."""
+    """Size, times of the last change of content and of anything, and number; empty where they cannot be told."""
     try:
         found = os.stat(path)
     except OSError:
         return []
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]  # folders may have changed names

@@ -1,6 +1,7 @@
 """Where pictures come from: any source as a manifest, which then reads one picture by its row."""
 
 import hashlib
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +15,15 @@ from zoo.data.inspecting import MOST_BYTES, MOST_PIXELS, inspect_all
 from zoo.data.manifest import COLUMNS, FACTS, TRAINABLE, Manifest
 from zoo.data.memory import arrays, digits
 from zoo.data.pictures import portable
-from zoo.data.tables import ADDRESS, read_csv, table_entries
+from zoo.data.tables import ADDRESS, at_once, read_csv, table_entries
 from zoo.data.twins import marked
 
 ACCEPTED = (
     'a folder or a list of folders, a CSV file, a DataFrame, a pair (images, labels), "tfds:NAME", "digits" or a '
     "manifest from zoo.scan"
 )
+LIMITS = {"most_pixels": MOST_PIXELS, "most_bytes": MOST_BYTES}
+BY_DEFAULT = {"depth": 1, "follow_links": False, **LIMITS}
 
 
 class Source(Protocol):
@@ -90,16 +93,24 @@ def open_source(
     Raises:
         FileNotFoundError, ValueError, TypeError: With what is wrong and what is accepted.
     """
-    for name, value in {"depth": depth, "most_pixels": most_pixels, "most_bytes": most_bytes}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be a whole number from 1. Received: {name}={value!r}")
-    limits = {"most_pixels": most_pixels, "most_bytes": most_bytes}
+    depth = _whole("depth", depth)
+    limits = {"most_pixels": _whole("most_pixels", most_pixels), "most_bytes": _whole("most_bytes", most_bytes)}
     if isinstance(source, Manifest):
         if source.source is None:
             raise ValueError("This manifest does not know where its pictures are. Use one that zoo.scan returned.")
+        given = {"depth": depth, "follow_links": follow_links, **limits}
+        for name, value in given.items():
+            if value != BY_DEFAULT[name]:
+                raise ValueError(
+                    f"`{name}` counts where files are looked at, and those of a manifest have been. Scan the source "
+                    f"with {name}={value!r} instead."
+                )
         return source if labels else _without_labels(source)
     if isinstance(source, pd.DataFrame):
         return _table(source, Path.cwd(), "The table", labels, limits)
+    for item in source if isinstance(source, (tuple, list)) else [source]:
+        if isinstance(item, str) and not item.strip():
+            raise ValueError(f'`source` is an empty text. The folder that you are in is ".". Received: {source!r}')
     if isinstance(source, (tuple, list)) and source and all(isinstance(item, (str, os.PathLike)) for item in source):
         return _folders(source, depth, labels, follow_links, limits)
     if isinstance(source, (tuple, list)) and len(source) == 2:
@@ -156,12 +167,13 @@ def _looked_at(entries: Sequence[Entry], root: Path, limits: dict) -> pd.DataFra
     """A row an entry; each file without a status is looked at, once even where several rows name it."""
     places = list(dict.fromkeys(entry.place for entry in entries if not entry.status))
     facts = dict(zip(places, inspect_all(places, root=root, **limits), strict=True))
-    rows = [
-        {**FACTS, **({"status": entry.status, "reason": entry.reason} if entry.status else facts[entry.place])}
-        | {"path": entry.path, "label": entry.label, "split": entry.split}
+    found = [
+        {**FACTS, "status": entry.status, "reason": entry.reason} if entry.status else facts[entry.place]
         for entry in entries
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    columns = {name: [row[name] for row in found] for name in FACTS}
+    columns |= {name: [getattr(entry, name) for entry in entries] for name in ("path", "label", "split")}
+    return pd.DataFrame(columns, columns=COLUMNS)
 
 
 def _without_pictures(listing: Listing, entries: Sequence[Entry], table: pd.DataFrame) -> list[str]:
@@ -172,5 +184,32 @@ def _without_pictures(listing: Listing, entries: Sequence[Entry], table: pd.Data
 
 
 def _without_labels(manifest: Manifest) -> Manifest:
-    """The same pictures as if nobody had said what they show."""
-    return replace(manifest, table=marked(manifest.table.assign(label="", split="test")), empty=[])
+    """The same pictures as if nobody had said what they show.
+
+    Those that were passed over for want of a label are looked at now, within the limits that hold by default.
+    """
+    table = manifest.table.assign(label="", split="test")
+    waiting = table.status.isin(("in no class folder", "unlabelled"))
+    table.loc[waiting & (table.phash != ""), ["status", "reason"]] = ["usable", ""]  # it was read all the same
+    rows = table.index[waiting & (table.sha256 == "")]
+    if len(rows):
+        source = manifest.source
+        if not isinstance(source, Files):
+            raise ValueError(
+                f"{len(rows)} pictures of this manifest were never looked at, since they have no labels. "
+                "Hand over the source itself, with labels=False."
+            )
+        places = [(path, source.absolute(path)) for path in table.loc[rows, "path"]]
+        entries = [Entry(place, path, "", "test", *at_once(path, place, False)) for path, place in places]
+        table.loc[rows, COLUMNS] = _looked_at(entries, source.root, LIMITS).set_index(rows)
+    return replace(manifest, table=marked(table), empty=[])
+
+
+def _whole(name: str, value) -> int:
+    """A whole number from 1, of whatever type."""
+    try:
+        if not isinstance(value, bool) and (number := operator.index(value)) >= 1:
+            return number
+    except TypeError:
+        pass
+    raise ValueError(f"`{name}` must be a whole number from 1. Received: {name}={value!r}")

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from zoo.data.walking import written
 
 OURS = ("path", "label", "split")
 SPLIT_WORDS = {**SPLIT_FOLDERS, "": ""}  # what the column split may say
+BEYOND = "beyond the header"
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -22,15 +24,36 @@ def read_csv(path: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If it is not comma-separated text in UTF-8.
+        ValueError: If it is not comma-separated text in UTF-8, or a row has more fields than the header.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = _read(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}.") from None
     except ValueError as error:  # no UTF-8, no columns, rows of other lengths
-        raise ValueError(f"{path} cannot be read as comma-separated text in UTF-8: {error}") from None
+        raise ValueError(f"{path} cannot be read as comma-separated text in UTF-8: {str(error).strip()}") from None
     return table.rename(columns=str.strip)  # "path, label"
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The table; a comma behind the last field of every row is no field.
+
+    Left alone, pandas would take the first fields of longer rows for an index, and shift all others.
+    """
+    how: dict = {"dtype": str, "keep_default_na": False, "index_col": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, **how)
+        except pd.errors.ParserWarning:
+            header = pd.read_csv(path, nrows=0, **how).columns.tolist()
+        try:
+            table = pd.read_csv(path, header=0, names=[*header, BEYOND], **how)
+        except pd.errors.ParserWarning:
+            table = pd.DataFrame({BEYOND: ["several"]})
+    if table[BEYOND].str.strip().any():
+        raise ValueError(f"its header names {len(header)} columns, and there are rows of more fields")
+    return table.drop(columns=BEYOND)
 
 
 def table_entries(table: pd.DataFrame, root: Path, name: str, *, labels: bool) -> tuple[list[Entry], pd.DataFrame]:
@@ -48,7 +71,7 @@ def table_entries(table: pd.DataFrame, root: Path, name: str, *, labels: bool) -
     """
     table = table.rename(columns=str).reset_index(drop=True)
     _check_columns(table, name, labels)
-    paths = ["" if pd.isna(path) else str(path) for path in table["path"]]
+    paths = [_text(path) for path in table["path"]]
     addresses = [path for path in paths if ADDRESS.match(path)]
     if addresses:
         raise ValueError(
@@ -60,12 +83,24 @@ def table_entries(table: pd.DataFrame, root: Path, name: str, *, labels: bool) -
     entries = []
     for path, label, split in zip(paths, names, splits, strict=True):
         place = located(root, path)
-        shown = written(os.path.relpath(place, root) if os.path.isabs(path) else path)
-        entries.append(Entry(place, shown, label, split, *_at_once(path, place, labels and not label)))
+        if path != path.strip() and not os.path.lexists(place) and os.path.lexists(located(root, path.strip())):
+            path = path.strip()  # "a.png , ants"
+            place = located(root, path)
+        if os.path.isabs(path):
+            shown = written(os.path.relpath(place, root))
+        else:  # an escaped one stays as it is
+            shown = written(path) if place == os.path.join(root, path) else path
+        entries.append(Entry(place, shown, label, split, *at_once(path, place, labels and not label)))
     return entries, table.drop(columns=[column for column in OURS if column in table.columns])
 
 
-def _at_once(path: str, place: str, missing: bool) -> tuple[str, str]:
+def _text(path) -> str:
+    if isinstance(path, bytes):
+        return os.fsdecode(path)
+    return "" if pd.isna(path) else str(path)
+
+
+def at_once(path: str, place: str, missing: bool) -> tuple[str, str]:
     """Status and reason of what need not be opened, or must not: reading a pipe never ends."""
     if missing:
         return "unlabelled", "its label is empty"

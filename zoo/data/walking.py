@@ -1,11 +1,13 @@
 """Every file below some folders, each folder looked at once: hidden ones, links and loops among them."""
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
 IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
+LIKE_ESCAPE = re.compile(r"\\(?=x(?:[89a-f][0-9a-f]|5c))")  # a backslash that would read as a byte
 
 
 class Found(NamedTuple):
@@ -115,7 +117,12 @@ def below(path: str, folder: str) -> bool:
 
 
 def written(path: str) -> str:
-    """A path as text that can be written anywhere: bytes that are no UTF-8 become \\xNN."""
+    """A path as text that can be written anywhere: bytes that are no UTF-8 become \\xNN.
+
+    A backslash of the name itself that would read so becomes \\x5c, so that no two files share a path.
+    """
+    if "\\x" in path:
+        path = LIKE_ESCAPE.sub(r"\\x5c", path)
     return path if path.isascii() else os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

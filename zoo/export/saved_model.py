@@ -13,7 +13,17 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
+
+try:
+    import tensorflow as tf
+except ModuleNotFoundError as error:
+    if error.name != "tensorflow":
+        raise
+    raise ImportError(
+        "Exporting, and reading an export, needs TensorFlow: pip install tensorflow. A model made on another backend "
+        'is exported by saving it with model.save("model.keras"), and loading and exporting it in a Python with '
+        "KERAS_BACKEND=tensorflow."
+    ) from None
 
 from zoo.data.folders import picture_paths
 from zoo.data.inspecting import check
@@ -48,8 +58,8 @@ def export(
 
     - `serving_default`: image_bytes, string (n,): files as JPEG, PNG, GIF, BMP or WebP -> label, string (n,);
       probability, float32 (n,), of that label; probabilities, float32 (n, classes). A file that cannot be read gets an
-      empty label and NaN, the others their answers; so does one of more than 89 million pixels, a palette BMP and an
-      animated WebP.
+      empty label and NaN, the others their answers; so does one of more than 89 million pixels, a palette BMP, and an
+      animated GIF or WebP.
     - `serve_images`: images, float32 (n, height, width, channels), 0..255, already at the model's size ->
       probabilities, float32 (n, classes).
 
@@ -118,7 +128,10 @@ class Exported:
         self._serve = self._loaded.signatures["serving_default"]
 
     def predict(self, pictures) -> pd.DataFrame:
-        """What the pictures show. One that cannot be read does not stop the others; TIFF and the like are converted.
+        """What the pictures show. One that cannot be read does not stop the others.
+
+        TIFF and the like are converted, and of an animation the first frame counts. PNG and GIF are looked at
+        as `zoo.scan` does, which refuses damage that the SavedModel lets pass.
 
         Args:
             pictures: A path, a folder with everything below it, bytes of a file, or a list of paths and bytes.
@@ -148,7 +161,7 @@ class Exported:
 
     def _answers(self, places: list[Path | bytes]) -> tuple[np.ndarray, list[str], list[str]]:
         """Probabilities and problem of each picture, and the kinds of those that were converted."""
-        read = [_read(place) for place in places]
+        read = [_seen(*_read(place)) for place in places]
         problems = [problem for _, problem in read]
         found = self._probabilities([data for data, _ in read])
         again, kinds = {}, {}
@@ -320,21 +333,30 @@ def _read(picture: Path | bytes) -> tuple[bytes, str]:
         return b"", error.strerror or str(error)
 
 
+def _seen(data: bytes, problem: str) -> tuple[bytes, str]:
+    """The same, but nothing of a PNG or GIF that is damaged in a way that only Pillow minds, such as a checksum."""
+    if data[:4] not in (b"\x89PNG", b"GIF8"):  # elsewhere looking finds no more, and costs a seventh of an answer
+        return data, problem
+    found = check(data)
+    return (data, problem) if found["status"] == "usable" else (b"", found["reason"])
+
+
 def _converted(data: bytes) -> tuple[bytes, str, str]:
     """A picture that the graph refuses as PNG, or why it is no use, and what kind of file it is."""
     found = check(data)
     if found["status"] != "usable":
         return b"", found["reason"], ""
     try:
-        return as_png(data), "", _kind(data, found["format"])
+        return as_png(data), "", _kind(data, found)
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files, and `check` makes few pixels
         return b"", str(error) or type(error).__name__, ""
 
 
-def _kind(data: bytes, format: str) -> str:
-    if format == "BMP":
+def _kind(data: bytes, facts: dict) -> str:
+    name = "WebP" if facts["format"] == "WEBP" else facts["format"]
+    if name == "BMP":
         return "palette BMP" if int.from_bytes(data[28:30], "little") <= 8 else "BMP"
-    return "animated WebP" if format == "WEBP" else format
+    return f"animated {name}" if name in ("GIF", "WebP") and facts["frames"] > 1 else name
 
 
 def _own_version() -> str:

@@ -22,7 +22,7 @@ from zoo.progress import interactive
 from zoo.training import augmenting, hardware
 from zoo.training.caching import Plan
 from zoo.training.phases import Phase
-from zoo.training.recipe import Recipe
+from zoo.training.recipe import BEFORE, Recipe
 from zoo.training.resuming import Handover, Progress
 from zoo.training.run import CROSS_ENTROPY, GRADIENTS, HISTORY
 from zoo.transfer.anchor import anchored
@@ -131,7 +131,8 @@ def fit(
 
 def _checkpoint(directory: Path, recipe: Recipe, data: Data, phase: Phase, folder: Path) -> Checkpoint:
     """Where a phase saves, and goes on from."""
-    fields = {name: value for name, value in recipe.to_dict().items() if name != "reasons"}
+    given = recipe.to_dict().items()
+    fields = {name: value for name, value in given if name != "reasons" and value != BEFORE.get(name)}
     return Checkpoint(
         directory,
         _watched(recipe) if len(data.dev) else "loss",

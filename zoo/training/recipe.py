@@ -13,6 +13,7 @@ import augment
 from zoo.models.catalog import CATALOG
 
 AUTO = "auto"
+BEFORE = {"sampling": "as is"}  # what was done before a recipe had these fields; files of that time lack them
 MIXING = ("none", "mixup", "cutmix")
 OPTIMIZERS = ("adamw", "adam", "sgd", "momentum", "rmsprop", "adagrad")
 AMOUNTS = ("none", "small", "medium", "large")
@@ -153,7 +154,7 @@ class Recipe:
             ValueError: If the file holds something else.
         """
         try:
-            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls(**{**BEFORE, **json.loads(Path(path).read_text(encoding="utf-8"))})
         except (TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} holds no recipe: {error}") from None
 
@@ -283,6 +284,8 @@ def resolve(recipe: Recipe, facts: Facts) -> Recipe:
             why = rule.why(facts, recipe) if callable(rule.why) else rule.why
             reasons[rule.field] = str(why).format(model=recipe.model, **asdict(facts))
             recipe = replace(recipe, **{rule.field: value})
+    if recipe.sampling == recipe.class_weights == "balanced":
+        reasons["class_weights"] += "; rare classes, drawn more often already, are favoured twice"
     size = recipe.image_size
     recipe = replace(recipe, image_size=(size, size) if isinstance(size, int) else size)
     return replace(recipe, reasons={name: reasons[name] for name in chosen if name in reasons})

@@ -106,6 +106,8 @@ class Run:
 
         geometry: Geometry = self.data.geometry
         problems: dict[int, str] = {}
+        if isinstance(pictures, Data):
+            raise TypeError("`pictures` must be files, a folder, an array, or one split of a Data, such as data.test.")
         if isinstance(pictures, Split):
             shape = {"image_size": geometry.size, "crop": geometry.crop, "interpolation": geometry.interpolation}
             pixels = pictures.configured(**shape).pixels()
