@@ -14,10 +14,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.data.collection import Data, Split
+    from zoo.data.collection import Data
     from zoo.data.load import load_data
     from zoo.data.manifest import Manifest
     from zoo.data.scan import scan
+    from zoo.data.split import Split
     from zoo.evaluation.predictions import Evaluation, evaluate
     from zoo.export.saved_model import export, load_export
     from zoo.models.catalog import ModelInfo, info, list_models
@@ -38,7 +39,7 @@ _HOME = {
     "ModelInfo": "models.catalog",
     "Recipe": "training.recipe",
     "Run": "training.run",
-    "Split": "data.collection",
+    "Split": "data.split",
     "TrainableTable": "transfer.freezing",
     "cache_features": "transfer.features",
     "create": "models.registry",

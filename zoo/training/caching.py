@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.data.collection import Data, Split
+from zoo.data.collection import Data
+from zoo.data.split import Split
 from zoo.training import augmenting
 from zoo.training.phases import Phase
 from zoo.training.recipe import AUTO, Recipe

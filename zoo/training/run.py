@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 import augment
-from zoo.data.collection import Data, Split
+from zoo.data.collection import Data
 from zoo.data.folders import picture_paths
 from zoo.data.load import restore
 from zoo.data.manifest import read_manifest
 from zoo.data.memory import arrays
 from zoo.data.pictures import Geometry
+from zoo.data.split import Split
 from zoo.evaluation import predictions
 from zoo.evaluation.predictions import Evaluation
 from zoo.files import write_json, write_text, writing
