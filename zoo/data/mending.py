@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-LEAST = 0.5  # of its share, in pictures: what each split gets of each class, where that can be
+LEAST = np.array([0.8, 0.5, 0.5])  # of their shares: what train, dev and test get of each class where that can be
 NAMES = ("train", "dev", "test")
 
 
 def mend(chosen: np.ndarray, groups, labels, *, away, free, shares, classes: Sequence[str], unit: str) -> None:
-    """Moves groups until each split has a group of each class, and half of its share where that can be.
+    """Moves groups until each split has a group of each class, and `LEAST` of its share where that can be.
 
     Groups of one class go before groups of several, then the one nearest to the threshold. Nothing is taken from a
     class that it needs itself, so what was put right for one stays right.
@@ -44,7 +44,7 @@ def mend(chosen: np.ndarray, groups, labels, *, away, free, shares, classes: Seq
     for label, split in _pairs(tally.count == 0, wanted):
         if tally.count[label, split] == 0:  # still: another class may have brought it one
             others = candidates(label, split)
-            able = (group for least in (LEAST, 0.0) for group in others if tally.can_spare(group, least))
+            able = (group for part in (1.0, 0.0) for group in others if tally.can_spare(group, part))
             group = next(able, None)
             if group is not None:
                 tally.move(group, split)
@@ -57,7 +57,7 @@ def mend(chosen: np.ndarray, groups, labels, *, away, free, shares, classes: Seq
         for group in candidates(label, split):
             if not tally.short()[label, split]:
                 break
-            if tally.can_spare(group, LEAST):
+            if tally.can_spare(group):
                 tally.move(group, split)
 
 
@@ -101,12 +101,13 @@ class _Tally:
         """Where less than the least share is, (classes, 3)."""
         return self.pictures < LEAST * self._shares
 
-    def can_spare(self, group: int, least: float = 0.0) -> bool:
-        """Whether each class keeps another group where this one is, and that part of its share."""
+    def can_spare(self, group: int, part: float = 1.0) -> bool:
+        """Whether each class keeps another group where this one is, and that part of its least share."""
         labels, sizes = self._of_group(group)
         split = self._chosen[group]
         left = self.pictures[labels, split] - sizes
-        return bool((self.count[labels, split] > 1).all() and (left >= least * self._shares[labels, split]).all())
+        enough = left >= part * LEAST[split] * self._shares[labels, split]
+        return bool(enough.all() and (self.count[labels, split] > 1).all())
 
     def move(self, group: int, split: int) -> None:
         """Puts a group into another split."""

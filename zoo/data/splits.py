@@ -74,10 +74,10 @@ def assign(table: pd.DataFrame, shares, *, group: str | Callable | None, seed: i
     neither file names nor order nor other pictures count, so a file that is added moves no other. Shares are therefore
     met on average, not to the picture.
 
-    Small classes would come out badly: each split gets at least one group of each class and half of its share, so where
-    chance gave less, the groups nearest to the threshold move, as few as possible. Only in such a class can an added
-    file move others. (So can a near twin of a picture, which may take that picture with it.) To hold a split fixed
-    whatever is added, give the earlier manifest as `split=`.
+    Small classes would come out badly: each split gets at least one group of each class, training four fifths of its
+    share and the others half of theirs, so where chance gave less, the groups nearest to the threshold move, as few as
+    possible. Only in such a class can an added file move others. (So can a near twin of a picture, which may take that
+    picture with it.) To hold a split fixed whatever is added, give the earlier manifest as `split=`.
 
     Args:
         table: Columns path, label, sha256, twin, and the one that `group` names; index any.
