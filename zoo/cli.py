@@ -46,7 +46,7 @@ def models(
 
 @app.command()
 def train(
-    source: Annotated[str, typer.Argument(help=SOURCE)],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE, show_default=False)],
     model: Annotated[str, typer.Option(help="A name from `zoo models`.")] = "auto",
     weights: Annotated[str, typer.Option(help='A tag, "imagenet", a file, or "none" for none.')] = "auto",
     freeze: Annotated[
@@ -113,7 +113,7 @@ def train(
 
 @app.command("preview")
 def preview_command(
-    source: Annotated[str, typer.Argument(help=SOURCE)],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE, show_default=False)],
     model: Annotated[str, typer.Option(help="A name from `zoo models`, for the size of the pictures.")] = "auto",
     augment: Annotated[str, typer.Option(help="Augmentation: none, light, medium, heavy or trivial.")] = "medium",
     image_size: Annotated[
@@ -135,7 +135,7 @@ def preview_command(
 
 @app.command()
 def scan(
-    source: Annotated[str, typer.Argument(help=SOURCE)],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE, show_default=False)],
     html: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Write a page with the doubtful pictures to this file.", show_default="none"),

@@ -4,6 +4,7 @@ Everything here is a TensorFlow graph, so the SavedModel carries the very operat
 graph cannot read (TIFF, palette BMP, animated GIF and WebP) `zoo.data.pictures.portable` turns into PNG before it.
 """
 
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -15,7 +16,14 @@ from zoo.data.pictures import GREY, KERNELS, MOST_SEGMENTS, WHITE, Geometry
 from zoo.data.plain import orientation
 
 Refused = tf.errors.InvalidArgumentError  # what the graph raises for bytes that it cannot read
-JPEG = b"\xff\xd8\xff"
+STARTS = [  # of files, by position: JPEG, PNG, GIF, BMP, WebP, anything else
+    {0: b"\xff\xd8\xff"},
+    {0: b"\x89PNG"},
+    {0: b"GIF8"},
+    {0: b"BM"},
+    {0: b"RIFF", 8: b"WEBP"},
+    {},
+]
 RUN = 256  # parts of a GIF that are passed at once where they are of one length, as they mostly are
 MOST_STEPS = 1 << 13  # on the way through a GIF, half a second or so
 
@@ -27,18 +35,26 @@ def prepare(data, geometry: Geometry):
 
 @lru_cache(maxsize=8)
 def compiled(geometry: Geometry) -> Callable[[bytes], tf.Tensor]:
-    """`prepare` as a graph, traced once a geometry."""
+    """`prepare` as graphs, one for each format that is met: those of all formats together take long to trace."""
+    lock = threading.Lock()
 
-    def traced(pixels):  # called without tf.function around it: for small pictures that counts
+    @lru_cache
+    def traced(kind, turned):  # called without tf.function around it: for small pictures that counts
+        def pixels(data):
+            if kind == 0 and not turned:
+                return _jpeg(data, geometry.channels)
+            return _branches(data, geometry.channels, geometry.background)[kind]()
+
         graph = tf.function(lambda data: fit(pixels(data), geometry), autograph=False)
         return graph.get_concrete_function(tf.TensorSpec([], tf.string))
 
-    whole = traced(lambda data: decode(data, geometry.channels, geometry.background))
-    short = traced(lambda data: _jpeg(data, geometry.channels))
-
     def prepare(data):
-        upright = data[:3] == JPEG and orientation(data) == 1
-        return (short if upright else whole)(tf.constant(data, tf.string))
+        kind = next(
+            k for k, start in enumerate(STARTS) if all(data[at:].startswith(text) for at, text in start.items())
+        )
+        with lock:  # not traced twice
+            graph = traced(kind, kind == 0 and orientation(data) != 1)
+        return graph(tf.constant(data, tf.string))
 
     return prepare
 
@@ -101,30 +117,28 @@ def decode(data, channels: int = 3, background: tuple[int, int, int] = WHITE):
     """
     start = tf.strings.substr(data, 0, 12) + b"\x00" * 12  # so that every part of it exists
     kinds = [
-        tf.strings.substr(start, 0, 3) == JPEG,
-        tf.strings.substr(start, 0, 4) == b"\x89PNG",
-        tf.strings.substr(start, 0, 4) == b"GIF8",
-        tf.strings.substr(start, 0, 2) == b"BM",
-        (tf.strings.substr(start, 0, 4) == b"RIFF") & (tf.strings.substr(start, 8, 4) == b"WEBP"),
-        True,
+        tf.reduce_all([tf.strings.substr(start, at, len(text)) == text for at, text in parts.items()])
+        for parts in STARTS
     ]
     kind = tf.argmax(tf.stack(kinds), output_type=tf.int32)  # the first that holds
+    return tf.switch_case(kind, _branches(data, channels, background))
+
+
+def _branches(data, channels, background):
+    """What decodes each of `STARTS`."""
     plain = _from_rgb(channels)
 
     def layered(rgba):
         return rgba if channels == 4 else plain(_laid_on(rgba, background))
 
-    return tf.switch_case(
-        kind,
-        [
-            lambda: _upright(_jpeg(data, channels), data),
-            lambda: layered(_png(data, _Header(data, 32))),
-            lambda: layered(_gif(data)),
-            lambda: plain(tf.io.decode_bmp(data, channels=3)),
-            lambda: layered(_webp(data, _Header(data, 32))),
-            lambda: plain(tf.io.decode_image(data, channels=3, expand_animations=False)),  # raises, naming the formats
-        ],
-    )
+    return [
+        lambda: _upright(_jpeg(data, channels), data),
+        lambda: layered(_png(data, _Header(data, 32))),
+        lambda: layered(_gif(data)),
+        lambda: plain(tf.io.decode_bmp(data, channels=3)),
+        lambda: layered(_webp(data, _Header(data, 32))),
+        lambda: plain(tf.io.decode_image(data, channels=3, expand_animations=False)),  # raises, naming the formats
+    ]
 
 
 def grey(rgb):
@@ -326,7 +340,7 @@ def decodable(data, most_pixels: int):
         bool (). A picture may still turn out to be damaged; a damaged JPEG header raises.
     """
     sides = tf.cond(
-        tf.strings.substr(data, 0, 3) == JPEG,
+        tf.strings.substr(data, 0, 3) == STARTS[0][0],
         lambda: tf.cast(tf.image.extract_jpeg_shape(data)[:2], tf.int64),
         lambda: _sides(data, _Header(data, 32)),
     )
