@@ -286,12 +286,13 @@ def child_memory(source):
 
 @contextlib.contextmanager
 def few(source):
-    """A folder of four pictures a class, laid out as hymenoptera is."""
+    """A folder of a few pictures a class, laid out as hymenoptera is."""
     with tempfile.TemporaryDirectory() as folder:
         for label in Path(source).glob("*/*/"):
             target = Path(folder) / label.relative_to(source)
             target.mkdir(parents=True)
-            for file in sorted(label.iterdir())[:4]:
+            files = sorted(label.iterdir())
+            for file in {*files[:4], *(file for file in files if file.suffix == ".gif")}:  # every format there is
                 shutil.copy(file, target)
         yield Path(folder)
 

@@ -389,6 +389,7 @@ def test_check_says_of_bytes_what_inspect_says_of_files(photo, scanned):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in READ if name not in ("GIF", "BMP")])
 def test_whatever_was_damaged_is_usable_only_where_the_decoder_reads_it(name, photo):
     from zoo.data.decode import decode

@@ -205,6 +205,7 @@ def test_many_frames_of_one_scene_are_one_group():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_sixty_thousand_pictures_are_compared_with_each_other():
     signs = np.random.default_rng(0).integers(0, 2, (60_000, 120))
     signs[59_999] = signs[7]
