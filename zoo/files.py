@@ -90,6 +90,12 @@ def make_folder(path: str | os.PathLike) -> Path:
     return path
 
 
+def cache_folder(name: str = "") -> Path:
+    """A folder of ours in the user's cache: $XDG_CACHE_HOME/menagerie/`name`, or below ~/.cache; it may not exist."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "menagerie" / name
+
+
 def shown(path: str | os.PathLike) -> str:
     """A path as people read it: relative where it lies below the working folder."""
     path = Path(path)

@@ -27,6 +27,7 @@ FACTS = {  # what is said of a file whatever it is
 }
 COLUMNS = ["path", "label", "split", *FACTS]
 NUMBERS = [name for name, value in FACTS.items() if isinstance(value, int)]
+CONFLICT = "label conflict"
 TRAINABLE = ("usable", "duplicate", "near-duplicate")  # twins stay, and stay together
 PASSED_OVER = ("hidden", "link")  # nobody meant them to be pictures of their own
 

@@ -6,7 +6,6 @@ says how many more there are.
 
 import base64
 import io
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +15,9 @@ from PIL import Image, ImageOps
 
 from zoo.data import plain
 from zoo.data.leaks import leak_lines
-from zoo.data.manifest import TRAINABLE, Manifest
-from zoo.data.manifest_text import CONFLICT, NAMED, clip, counted, headline, other_label, sections, sides
+from zoo.data.looking import without_warnings
+from zoo.data.manifest import CONFLICT, TRAINABLE, Manifest
+from zoo.data.manifest_text import NAMED, clip, counted, headline, other_label, sections, sides
 from zoo.data.mending import NAMES
 from zoo.data.names import natural
 from zoo.progress import track
@@ -115,8 +115,7 @@ def _thumbnails(manifest: Manifest, rows: pd.DataFrame) -> dict[str, str]:
     """Path to data URI, for all of `rows` that can be read."""
     found = {}
     rows = rows.drop_duplicates("path")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of metadata that Pillow finds odd: the scan has judged the picture
+    with without_warnings():  # the scan has judged the pictures
         for path, content in track(zip(rows.path, rows.sha256, strict=True), "Making thumbnails", len(rows)):
             try:
                 found[path] = thumbnail(manifest.source.encoded(path, content))

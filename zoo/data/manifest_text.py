@@ -6,7 +6,7 @@ import pandas as pd
 from rich.cells import cell_len, set_cell_size
 
 from zoo.data.leaks import leaks
-from zoo.data.manifest import PASSED_OVER, Manifest
+from zoo.data.manifest import CONFLICT, PASSED_OVER, Manifest
 from zoo.data.mending import NAMES
 from zoo.data.names import natural
 
@@ -14,7 +14,6 @@ WIDTH = 100  # columns of the screen
 LINES = 16  # of the screen, for files that cannot be used
 NAME = 40  # columns for a path where two stand on a line
 NAMED = 200  # files that a complaint names
-CONFLICT = "label conflict"
 
 
 def screen(manifest: Manifest) -> str:

@@ -6,7 +6,6 @@ On the TensorFlow backend the graph decodes that the export carries, elsewhere `
 import math
 import os
 import tempfile
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +17,9 @@ import numpy as np
 
 from zoo.data import plain
 from zoo.data.inspecting import check
+from zoo.data.looking import without_warnings
 from zoo.data.pictures import Geometry, as_png, portable
-from zoo.files import make_folder
+from zoo.files import cache_folder, make_folder
 from zoo.progress import track
 
 BUDGET = "MENAGERIE_MEMORY_GB"
@@ -139,8 +139,7 @@ def _filled(fill: Callable[[np.ndarray, int], None], count: int, geometry: Geome
             for done in pool.map(work, range(0, count, size)):
                 yield from done
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of what was said when the pictures were looked at
+    with without_warnings():  # they were said when the pictures were looked at
         for _ in track(rows(), title, count) if title else rows():
             pass
     return pixels
@@ -162,8 +161,7 @@ def room(count: int, shape: tuple[int, int, int]) -> np.ndarray:
     """Space for prepared pictures: memory, or beyond the budget a file that goes with the array."""
     if count * math.prod(shape) <= memory_budget():
         return np.zeros((count, *shape), np.uint8)
-    folder = make_folder(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "menagerie")
-    handle, name = tempfile.mkstemp(suffix=".pixels", dir=folder)
+    handle, name = tempfile.mkstemp(suffix=".pixels", dir=make_folder(cache_folder()))
     os.close(handle)
     pixels = np.memmap(name, np.uint8, "w+", shape=(count, *shape))
     weakref.finalize(pixels, Path(name).unlink, missing_ok=True)

@@ -9,11 +9,10 @@ import json
 import os
 import time
 import zlib
-from pathlib import Path
 
 from PIL import __version__ as pillow
 
-from zoo.files import write_text
+from zoo.files import cache_folder, write_text
 
 VERSION = f"2 {pillow}"  # what is found depends on the reader, too
 SETTLED = 2 * 10**9  # nanoseconds; a younger file may change again without a new time, on file systems that count so
@@ -34,8 +33,7 @@ class ScanCache:
     def __init__(self, root: str | os.PathLike, limits: tuple[int, ...]):
         self.root = os.path.join(root, "")
         name = hashlib.sha256(os.fsencode(os.path.realpath(root)) + repr(limits).encode()).hexdigest()[:32]
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        self.path = Path(home, "menagerie", "scans", f"{name}.json")
+        self.path = cache_folder("scans") / f"{name}.json"
         self.old = self._read()
         self.new: dict[str, list] = {}
         self.states: dict[str, list] = {}

@@ -199,18 +199,16 @@ class Split:
     def _prepare(self, rows: np.ndarray, title: str = "") -> np.ndarray:
         from zoo.data import reading
 
+        paths, hashes = self._named(rows)
         if isinstance(self._data.source, Arrays):
-            picked = self._rows.iloc[rows]
-            pixels = self._data.source.picked(picked.path.tolist(), picked.sha256.tolist())
-            return reading.resized(pixels, self.geometry, title)
-        paths, hashes = (np.array(self._rows[name].tolist(), object)[rows] for name in ("path", "sha256"))
+            return reading.resized(self._data.source.picked(paths, hashes), self.geometry, title)
         pixels, problems = reading.read(
             lambda row: self._data.source.encoded(paths[row], hashes[row]), len(rows), self.geometry, title
         )
         if problems:
             first = min(problems)
             raise ValueError(
-                f"{self.paths[rows[first]]} cannot be used any more: {problems[first]}. "
+                f"{self._data.source.absolute(paths[first])} cannot be used any more: {problems[first]}. "
                 "Index the pictures again with load_data."
             )
         return pixels
@@ -224,9 +222,15 @@ class Split:
 
     def samples(self, count: int) -> list[bytes]:
         """The file bytes of up to `count` pictures, spread evenly over the split; arrays come as PNG."""
-        places = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)) if len(self) else []
-        rows = self._rows.iloc[places]
-        return [self._data.source.encoded(*names) for names in zip(rows.path, rows.sha256, strict=True)]
+        rows = (
+            np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)) if len(self) else np.arange(0)
+        )
+        return [self._data.source.encoded(*names) for names in zip(*self._named(rows), strict=True)]
+
+    def _named(self, rows: np.ndarray) -> tuple[list[str], list[str]]:
+        """Path and hash of some rows; quick for few of many, as a pass over all asks chunk by chunk."""
+        found = self._data.manifest.table.loc[self._index[rows], ["path", "sha256"]]
+        return found.path.tolist(), found.sha256.tolist()
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and variance of each channel over all pixels, in grey levels 0..255."""

@@ -29,7 +29,7 @@ from zoo.data.manifest import COLUMNS, FACTS, Manifest, read_manifest
 from zoo.data.pictures import portable
 from zoo.data.tfds_library import data_dir, examples, kept_splits, prepared
 from zoo.data.twins import marked
-from zoo.files import make_folder, write_json, writing_folder
+from zoo.files import cache_folder, make_folder, write_json, writing_folder
 
 LAYOUT = 1  # of an entry; an entry of another layout is made again
 PICTURES, INDEX, ABOUT = "pictures.bin", "index.csv", "about.json"
@@ -146,10 +146,9 @@ def _parsed(text: str) -> tuple[str, str, str]:
 
 def _entry(name: str, config: str, version: str) -> Path:
     """The folder of the cache for what was asked for: TFDS, which knows the version, need not be loaded to find it."""
-    home = os.environ.get("XDG_CACHE_HOME")
     key = hashlib.sha256(json.dumps([name, config, version, str(data_dir())]).encode()).hexdigest()[:12]
     slug = "-".join(part.replace("*", "x") for part in (name, config, version, key) if part)
-    return (Path(home) if home else Path.home() / ".cache") / "menagerie" / "tfds" / slug
+    return cache_folder("tfds") / slug
 
 
 def _kept(folder: Path, text: str) -> Manifest | None:

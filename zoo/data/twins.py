@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from zoo.data.likeness import COLOUR_BYTES, SIGN_BYTES
-from zoo.data.manifest import TRAINABLE
+from zoo.data.manifest import CONFLICT, TRAINABLE
 
-CONFLICT = "label conflict"
 NEAR = 9  # differing signs, of 120, at most, of two pictures that show the same; others begin to occur at about 20
 NEAR_COLOUR = 12  # grey levels, at most, between their mean chromas: the same photo in other colours is another
 FARTHEST = 2 * NEAR  # between the first of a group and any other

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from zoo.files import make_folder
+from zoo.files import cache_folder, make_folder
 from zoo.transfer.views import DESCRIPTION, Views, file_sizes, read_description, record_of, remove_entry
 from zoo.transfer.writer import NoRoom, Record, size
 
@@ -34,8 +34,7 @@ _LIMIT = "MENAGERIE_CACHE_GB"
 
 def default_directory() -> Path:
     """Where features are kept: $XDG_CACHE_HOME/menagerie/features, or below ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "menagerie" / "features"
+    return cache_folder("features")
 
 
 def default_limit() -> int:
