@@ -1,5 +1,7 @@
-"""Progress on the terminal: shown to a person who watches, silent in pipes and logs."""
+"""Progress on the terminal, shown to a person who watches, silent in pipes and logs; and where the time went."""
 
+import contextlib
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -23,3 +25,13 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
         for item in items:
             yield item
             progress.advance(task)
+
+
+@contextlib.contextmanager
+def timed(spent: dict[str, float], what: str) -> Iterator[None]:
+    """Adds the seconds that a block takes to those that `spent` has for it, also where it raises."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        spent[what] = spent.get(what, 0.0) + time.monotonic() - began

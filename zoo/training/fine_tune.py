@@ -13,11 +13,14 @@ import keras
 from callbacks.locking import InUse
 from zoo.data.collection import Data
 from zoo.files import make_folder, shown
+from zoo.models.temperature import temperature_of, with_temperature
+from zoo.progress import timed
 from zoo.training import augmenting, caching, fitting, hardware, preparing, resuming
-from zoo.training import run as run_folder
+from zoo.training import folder as run_folder
+from zoo.training.folder import epochs
 from zoo.training.phases import phases
 from zoo.training.recipe import Recipe
-from zoo.training.run import Run, epochs, load_run
+from zoo.training.run import Run, load_run
 from zoo.transfer.freezing import freeze, original_rates
 
 
@@ -94,14 +97,17 @@ def fine_tune(
                 return _finished(folder, model, data)
         own = isinstance(model, keras.Model)
         keras.utils.set_random_seed(int(recipe.seed))
-        network = preparing.checked(model, data) if own else preparing.created(recipe, data)
+        spent: dict[str, float] = {}
+        with timed(spent, "building the network"):
+            network = preparing.checked(model, data) if own else preparing.created(recipe, data)
         for finding in augmenting.findings(network, recipe) if own else ():
             print(finding)
         parts = phases(recipe)
         for phase in parts:
             freeze(network, phase.freeze)  # refuses what it cannot place before anything is written
         asked, earlier = recipe.mixing, run_folder.computed_once(folder) if folder is not None and begun else None
-        plans, recipe = caching.plans(network, data, recipe, parts, cache_features, callbacks, time_limit, earlier)
+        with timed(spent, "measuring what to compute once"):
+            plans, recipe = caching.plans(network, data, recipe, parts, cache_features, callbacks, time_limit, earlier)
         if folder is None or not begun:
             folder = _new_folder(recipe.model) if folder is None else make_folder(folder)
             stack.enter_context(resuming.held(folder))
@@ -120,10 +126,11 @@ def fine_tune(
         print(f"{shown(folder)}\n{recipe}\n")
 
         deadline = None if time_limit is None else started + time_limit
-        history = fitting.fit(network, data, recipe, parts, plans, callbacks, deadline, folder)
+        history = fitting.fit(network, data, recipe, parts, plans, callbacks, deadline, folder, spent)
         ran = [(phase, plan) for phase, plan in zip(parts, plans, strict=True) if phase.first < epochs(history)]
         record["frozen_part"] = [{**asdict(phase), **plan.record()} for phase, plan in ran]
-        record["seconds"] = round(time.monotonic() - started, 1)  # of the process that ended it
+        record["seconds"] = round(time.monotonic() - started, 1)  # of the process that ended it, as are its parts
+        record["time"] = {what: round(seconds, 2) for what, seconds in spent.items()}
         run_folder.write_json(folder / run_folder.ENVIRONMENT, record)
         with original_rates(network):
             run_folder.write_end(folder, network, history)
@@ -136,7 +143,8 @@ def _finished(folder: Path, model: str | keras.Model, data: Data) -> Run:
     run = load_run(folder, data)
     if isinstance(model, keras.Model):
         model.set_weights(run.model.get_weights())
-        run.model = model
+        factor = temperature_of(run.model)
+        run.model = model if factor is None else with_temperature(model, factor)
     return run
 
 

@@ -18,13 +18,13 @@ from zoo.data.order import steps
 from zoo.files import shown
 from zoo.models.outputs import gives_logits
 from zoo.models.stages import stages
-from zoo.progress import interactive
+from zoo.progress import interactive, timed
 from zoo.training import augmenting, hardware
 from zoo.training.caching import Plan
+from zoo.training.folder import CROSS_ENTROPY, GRADIENTS, HISTORY
 from zoo.training.phases import Phase
 from zoo.training.recipe import BEFORE, Recipe
 from zoo.training.resuming import Handover, Progress
-from zoo.training.run import CROSS_ENTROPY, GRADIENTS, HISTORY
 from zoo.transfer.anchor import anchored
 from zoo.transfer.cutting import split_frozen
 from zoo.transfer.freezing import freeze, unfreeze
@@ -54,6 +54,7 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback],
     deadline: float | None,
     folder: Path,
+    spent: dict[str, float],
 ) -> dict[str, list[float]]:
     """Fits all phases, or what is left of them; the model ends on the best weights of them all.
 
@@ -66,6 +67,7 @@ def fit(
         callbacks: Those of the caller.
         deadline: On `time.monotonic`, or None.
         folder: The run's, where checkpoints are written and found.
+        spent: Seconds that each kind of work took; what is done here is added.
 
     Returns:
         Metric name to a value an epoch.
@@ -90,7 +92,9 @@ def fit(
             checkpoint = _checkpoint(handover.directory(number), recipe, data, phase, folder)
             print(freeze(model, phase.freeze))
             position = checkpoint.position
-            fitted, training, probe = _materials(model, data, recipe, phase, plan, position)
+            preparing = "computing the frozen part once" if plan.cached else "preparing the pictures"
+            with timed(spent, preparing):
+                fitted, training, probe = _materials(model, data, recipe, phase, plan, position)
             print(f"{plan.why[0].upper()}{plan.why[1:].rstrip('.')}.\n")
             if (0, 0) < position < (phase.last, 0):
                 print(f"Going on in epoch {position.epoch + 1}, step {position.step + 1}.\n")
@@ -99,14 +103,15 @@ def fit(
             if deadline is not None:
                 watchers.append(TimeBudget(max(deadline - time.monotonic(), 1e-3)))
             monitor = GradientMonitor(probe, groups=_groups(fitted), path=folder / GRADIENTS)
-            parts = fitted.fit(
-                **training,
-                initial_epoch=phase.first,
-                epochs=phase.last,
-                callbacks=[*watchers, *callbacks, monitor, HistoryLog(folder / HISTORY), checkpoint],
-                shuffle=False,  # both kinds of batches come shuffled
-                verbose=1 if interactive() else 0,  # pyright: ignore[reportArgumentType]
-            ).history
+            with timed(spent, f"training with {phase.freeze} frozen" if phase.freeze != "none" else "training it all"):
+                parts = fitted.fit(
+                    **training,
+                    initial_epoch=phase.first,
+                    epochs=phase.last,
+                    callbacks=[*watchers, *callbacks, monitor, HistoryLog(folder / HISTORY), checkpoint],
+                    shuffle=False,  # both kinds of batches come shuffled
+                    verbose=1 if interactive() else 0,  # pyright: ignore[reportArgumentType]
+                ).history
             for name, values in parts.items():
                 history.setdefault(name, []).extend(float(value) for value in values)
             if stopper is not None:

@@ -23,7 +23,7 @@ from callbacks.packing import (
 from callbacks.snapshots import Damaged, Position
 from zoo.data.collection import Data
 from zoo.files import make_folder, shown
-from zoo.training import run as run_folder
+from zoo.training import folder as run_folder
 from zoo.training.phases import Phase
 from zoo.training.recipe import AUTO, Recipe
 from zoo.transfer.fingerprint import fingerprint

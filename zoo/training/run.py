@@ -1,13 +1,10 @@
 """Run: one training with its folder, which holds everything about it."""
 
-import contextlib
-import csv
 import json
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -18,22 +15,35 @@ from zoo.data.collection import Data
 from zoo.data.folders import picture_paths
 from zoo.data.load import restore
 from zoo.data.manifest import read_manifest
-from zoo.data.memory import arrays
+from zoo.data.memory import Arrays, arrays
 from zoo.data.pictures import Geometry
 from zoo.data.split import Split
 from zoo.evaluation import predictions
 from zoo.evaluation.predictions import Evaluation
-from zoo.files import write_json, write_text, writing
+from zoo.files import write_json, writing
 from zoo.models.outputs import checked_probabilities, prediction_table
 from zoo.training import caching
+from zoo.training.folder import (
+    DATA,
+    EVALUATION,
+    HISTORY,
+    MANIFEST,
+    MODEL,
+    RECIPE,
+    begun,
+    best_of,
+    epochs,
+    naming,
+    read_history,
+    was_cached,
+)
 from zoo.training.phases import phases
 from zoo.training.recipe import Recipe
 from zoo.transfer.freezing import freeze
 
-RECIPE, DATA, ENVIRONMENT, MANIFEST = "recipe.json", "data.json", "environment.json", "manifest.csv"
-CROSS_ENTROPY = "cross_entropy"  # the loss without penalties, in the history of runs that have some
-HISTORY, MODEL = "history.csv", "model.keras"  # the model is written last: where it stands, the run is whole
-CHECKPOINTS, GRADIENTS = "checkpoints", "gradients.csv"
+if TYPE_CHECKING:
+    from zoo.evaluation.calibration import Calibration
+    from zoo.evaluation.diagnosis import Diagnosis
 
 
 class Run:
@@ -73,22 +83,87 @@ class Run:
         """The epoch, from 1, whose weights the model has; the last one where there was no dev set."""
         return best_of(self.history) + 1
 
-    def evaluate(self, split: str = "test") -> Evaluation:
+    def evaluate(self, split: str | Split = "test", *, augment: str = "none", views: int = 4) -> Evaluation:
         """Figures and a row a picture for "test", "dev" or "train", also written to the folder `evaluation`.
 
+        Args:
+            split: A name; or the split of other pictures, such as `zoo.load_data("new").train`, of classes of the run
+                or without labels, of which nothing is written.
+            augment: Test-time augmentation: the policy under which each picture is seen `views` times more. What is
+                written then bears both in its name.
+            views: Augmented versions of each picture.
+
         Raises:
-            ValueError: If there is no such split, or it is empty.
+            ValueError: If there is no such split, it is empty, or it has a class that the run has not.
         """
+        seen = {"augment": augment, "views": views, "seed": int(self.recipe.seed)}
+        if isinstance(split, Split):
+            return predictions.evaluate(self.model, self._sized(split), class_names=self.class_names, **seen)
         if split not in ("train", "dev", "test"):
             raise ValueError(f'`split` must be "train", "dev" or "test". Received: split={split!r}')
         chosen = getattr(self.data, split)
         if len(chosen) == 0:
             filled = [name for name in ("train", "dev", "test") if len(getattr(self.data, name))]
             raise ValueError(f"This run has no {split} pictures. It has: {', '.join(filled)}.")
+        if augment != "none":
+            evaluation = predictions.evaluate(self.model, chosen, **seen)
+            evaluation.save(self.directory / EVALUATION, f"{split}-{augment}-{views}")
+            return evaluation
         outputs = caching.outputs(self.model, chosen) if self._cached else None
         evaluation = predictions.evaluate(self.model, chosen, outputs=outputs)
-        evaluation.save(self.directory / "evaluation")
+        evaluation.save(self.directory / EVALUATION)
         return evaluation
+
+    def diagnose(self, *, human_error: float = 0.0, train_dev=None) -> "Diagnosis":
+        """Underfitting, overfitting, both or neither, and what to do next; see `zoo.diagnose`."""
+        from zoo.evaluation.diagnosis import diagnose
+
+        return diagnose(self, human_error=human_error, train_dev=train_dev)
+
+    def calibrate(self) -> "Calibration":
+        """Makes probabilities mean what they say: fits a temperature on dev and puts it into the model.
+
+        The model is then another object, with the layer `head_temperature` (Guo et al. 2017), and is written to the
+        folder, so that evaluation, prediction and export go on agreeing; labels stay as they were. Evaluations that
+        were written before are made again. An export of before is not; make it again.
+
+        Raises:
+            ValueError: If there are no dev pictures, or the model does not end in a softmax or in logits.
+        """
+        from zoo.evaluation.calibration import calibrate
+
+        found = calibrate(self.model, self.evaluate("dev"))
+        with writing(self.directory / MODEL) as temporary:
+            found.model.save(temporary)
+        self.model = found.model
+        write_json(self.directory / EVALUATION / "calibration.json", found.figures())
+        for split in ("train", "dev", "test"):
+            if (self.directory / EVALUATION / f"{split}.json").exists():
+                self.evaluate(split)
+        return found
+
+    def report(self, *, compare: "Run | str | os.PathLike | None" = None, importance: bool = False) -> Path:
+        """Writes `report.html`: one page with figures, verdict, next steps, curves, worst pictures and what was done.
+
+        Its headline is the test set where that has been evaluated, and else the dev set.
+
+        Args:
+            compare: Another run on the same data, or its folder, to compare with picture by picture.
+            importance: Take out each block of the network to see what it is worth, which takes a minute or more.
+
+        Returns:
+            The page, which needs nothing beside it. Its figures are in the folder `evaluation`, too.
+
+        Raises:
+            ValueError: If the other run has other pictures.
+            OSError: If it cannot be written; an earlier page stays.
+        """
+        from zoo.evaluation.report import report
+
+        other = compare
+        if isinstance(compare, (str, os.PathLike)):  # arrays are not stored with a run
+            other = load_run(compare, self.data if isinstance(self.data.source, Arrays) else None)
+        return report(self, compare=other, importance=importance)
 
     def predict(self, pictures) -> pd.DataFrame:
         """Label and probability a picture.
@@ -110,8 +185,7 @@ class Run:
         if isinstance(pictures, Data):
             raise TypeError("`pictures` must be files, a folder, an array, or one split of a Data, such as data.test.")
         if isinstance(pictures, Split):
-            shape = {"image_size": geometry.size, "crop": geometry.crop, "interpolation": geometry.interpolation}
-            pixels = pictures.configured(**shape).pixels()
+            pixels = self._sized(pictures).pixels()
             names = pictures.relative_paths
         elif isinstance(pictures, np.ndarray):
             if pictures.ndim == 3 and pictures.shape[-1] in (3, 4) and pictures.shape[-1] == geometry.channels:
@@ -157,12 +231,17 @@ class Run:
             facts={"figures": self._figures(), "data_fingerprint": self.data.fingerprint},
         )
 
+    def _sized(self, split: Split) -> Split:
+        """A split prepared as the pictures of this run are."""
+        geometry = self.data.geometry
+        return split.configured(image_size=geometry.size, crop=geometry.crop, interpolation=geometry.interpolation)
+
     def _figures(self) -> dict:
         """The best epoch's figures, and the headlines of every evaluation that was made."""
         best = self.best_epoch
         figures = {"epoch": best, **{name: values[best - 1] for name, values in self.history.items()}}
         for split in ("train", "dev", "test"):
-            path = self.directory / "evaluation" / f"{split}.json"
+            path = self.directory / EVALUATION / f"{split}.json"
             if path.exists():
                 found = json.loads(path.read_text(encoding="utf-8"))
                 figures[split] = {name: found[name] for name in ("pictures", "accuracy", "accuracy_interval", "loss")}
@@ -172,51 +251,6 @@ class Run:
         best = self.best_epoch
         figures = ", ".join(f"{name} {values[best - 1]:.4f}" for name, values in self.history.items())
         return f"<Run {self.directory}: {self.recipe.model}, epoch {best} of {epochs(self.history)}, {figures}>"
-
-
-def best_of(history: Mapping[str, Sequence[float]]) -> int:
-    """The epoch, from 0, with the lowest finite loss on the dev set, penalties left out, or the last one."""
-    losses = np.array(history.get(f"val_{CROSS_ENTROPY}", history.get("val_loss", ())), float)
-    if not np.isfinite(losses).any():
-        return epochs(history) - 1
-    return int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))
-
-
-def epochs(history: Mapping[str, Sequence[float]]) -> int:
-    """How many epochs a history holds."""
-    return len(next(iter(history.values()), ()))
-
-
-def finished(directory: Path) -> bool:
-    """Whether a folder holds a whole run."""
-    return (directory / MODEL).exists() and (directory / HISTORY).exists()
-
-
-def begun(directory: Path) -> bool:
-    """Whether a folder holds a run, whole or not."""
-    return (directory / RECIPE).exists()
-
-
-def noted(directory: Path) -> bool:
-    """Whether all is written that is known before the first step."""
-    return (directory / MANIFEST).exists()
-
-
-def write_start(directory: Path, recipe: Recipe, data: Data, environment: dict) -> None:
-    """What is known before the first step: the recipe, the data, the machine."""
-    write_json(directory / RECIPE, recipe.to_dict())
-    write_json(directory / DATA, data.describe())
-    write_json(directory / ENVIRONMENT, environment)
-    with writing(directory / MANIFEST) as temporary:
-        data.manifest.to_csv(temporary)
-
-
-def write_end(directory: Path, model: keras.Model, history: dict[str, list[float]]) -> None:
-    """The history, then the network of the best epoch."""
-    table = pd.DataFrame({"epoch": range(1, epochs(history) + 1), **history})
-    write_text(directory / HISTORY, table.to_csv(index=False))
-    with writing(directory / MODEL) as temporary:
-        model.save(temporary)
 
 
 def load_run(directory: str | os.PathLike, data=None) -> Run:
@@ -238,72 +272,18 @@ def load_run(directory: str | os.PathLike, data=None) -> Run:
     if missing:
         raise FileNotFoundError(f"The run in {directory} is not whole: {', '.join(missing)} missing. Train it again.")
     recipe = Recipe.load(folder / RECIPE)
-    with _naming(folder / DATA):
+    with naming(folder / DATA):
         description = json.loads((folder / DATA).read_text(encoding="utf-8"))
         for name in ("source", "image_size", "channels", "crop", "interpolation", "fingerprint"):
             description[name]
-    with _naming(folder / MANIFEST):
+    with naming(folder / MANIFEST):
         manifest = read_manifest(folder / MANIFEST)
-    with _naming(folder / HISTORY):
-        history = _read_history(folder / HISTORY)
+    with naming(folder / HISTORY):
+        history = read_history(folder / HISTORY)
     restored = restore(description, manifest, data)
     _ = augment.Policy  # makes all augmentation layers known, which a model that was handed over may hold
-    with _naming(folder / MODEL):
+    with naming(folder / MODEL):
         model: Any = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     model.zoo_weights = recipe.weights
     freeze(model, phases(recipe)[-1].freeze)  # a file does not hold that frozen dropout is silent
-    return Run(model, recipe, history, restored, folder, cached=_was_cached(folder))
-
-
-def mixing_asked(directory: Path) -> str | None:
-    """What was asked for in place of the recipe's `mixing`, where that is known."""
-    return _recorded(directory, lambda record: record["mixing_asked"])
-
-
-def environment(directory: Path) -> dict:
-    """What was noted of the machine and of decisions when the training began; empty where that cannot be read."""
-    return dict(_recorded(directory, lambda record: record) or {})
-
-
-def fingerprint_at_start(directory: Path) -> str | None:
-    """The fingerprint of the model that was handed over, before it was trained."""
-    return _recorded(directory, lambda record: record["model_at_start"])
-
-
-def computed_once(directory: Path) -> list[bool] | None:
-    """Whether each phase computes its frozen part once; None where that is not known."""
-    return _recorded(directory, lambda record: [bool(part["computed_once"]) for part in record["frozen_part"]])
-
-
-def _was_cached(directory: Path) -> bool:
-    """Whether the last phase of a run computed its frozen part once; a hint, so a missing file says no."""
-    return bool((computed_once(directory) or [False])[-1])
-
-
-def _recorded(directory: Path, find: Callable[[dict], Any]) -> Any:
-    """What the record of a run's environment holds; None where there is no such thing."""
-    try:
-        return find(json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8")))
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-
-
-def _read_history(path: Path) -> dict[str, list[float]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}
-
-
-@contextlib.contextmanager
-def _naming(path: Path):
-    """Turns whatever a damaged file leads to into an error that names it."""
-    try:
-        yield
-    except Exception as error:
-        what = " ".join(str(error).split())[:200]
-        if unknown := re.search(r"Could not locate class '(\w+)'", str(error)):
-            raise ValueError(
-                f"{path} holds the class {unknown[1]}, which Keras does not know here. Import the module that "
-                "registers it, then load the run again."
-            ) from error
-        raise ValueError(f"{path} is damaged, so the run cannot be loaded ({what}). Train it again.") from error
+    return Run(model, recipe, history, restored, folder, cached=was_cached(folder))
