@@ -39,12 +39,12 @@ def test_make_targets_of_the_readme_exist():
 def test_the_readme_does_what_it_says(reader):
     commands = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
     commands = [line for line in commands if line.startswith("zoo ")]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for line in commands:
         done = subprocess.run(["bash", "-c", line], timeout=300, **reader)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     scripts = [text for kind, text in BLOCKS if kind == "python"]
-    assert len(scripts) == 6
+    assert len(scripts) == 7
     for text in scripts:
         done = subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", text], timeout=300, **reader)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"

@@ -23,6 +23,10 @@ app = typer.Typer(
 SOURCE = 'Folder with one folder a class, a CSV file, "tfds:NAME" or "digits".'
 DEPTH = "How many folders down the classes lie."
 Directory = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
+Moved = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Where the pictures are, if they were moved."),
+]
 
 
 @app.command()
@@ -165,15 +169,48 @@ def scan(
 def evaluate(
     directory: Directory,
     split: Annotated[str, typer.Option(help="test, dev or train.")] = "test",
-    data: Annotated[Optional[str], typer.Option(help="Where the pictures are, if they were moved.")] = None,  # noqa: UP045
+    augment: Annotated[str, typer.Option(help="Policy of test-time augmentation, such as light.")] = "none",
+    views: Annotated[int, typer.Option(help="Augmented versions of each picture.")] = 4,
+    data: Moved = None,
 ) -> None:
     """Figures of a run on one of its splits, and a row a picture in the run's folder."""
     _load_keras()
     import zoo
 
-    evaluation = zoo.load_run(directory, data).evaluate(split)
+    evaluation = zoo.load_run(directory, data).evaluate(split, augment=augment, views=views)
     typer.echo(str(evaluation))
-    typer.echo(f"\nA row a picture: {directory / 'evaluation' / f'{split}.csv'}")
+    name = split if augment == "none" else f"{split}-{augment}-{views}"
+    typer.echo(f"\nA row a picture: {_word(directory / 'evaluation' / f'{name}.csv')}")
+    typer.echo(f"Next: zoo report {_word(directory)}")
+
+
+@app.command()
+def calibrate(directory: Directory, data: Moved = None) -> None:
+    """Make a run's probabilities mean what they say, by a temperature fitted on its dev set."""
+    _load_keras()
+    import zoo
+
+    typer.echo(str(zoo.load_run(directory, data).calibrate()))
+
+
+@app.command()
+def report(
+    directory: Directory,
+    compare: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="RUN", help="Another run, to compare with picture by picture.", show_default=False),
+    ] = None,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="See what each block is worth; takes a minute or more.")
+    ] = False,
+    data: Moved = None,
+) -> None:
+    """Write a page about a run: figures, verdict, what to do next, curves, worst pictures, what was done."""
+    _load_keras()
+    import zoo
+
+    path = zoo.load_run(directory, data).report(compare=compare, importance=importance)
+    typer.echo(f"{_word(path)}: a page for a browser; its figures are in {_word(path.parent / 'evaluation')}")
 
 
 @app.command()
@@ -184,7 +221,7 @@ def export(
         typer.Option(help="Where to.", show_default="the folder `export` of the run"),
     ] = None,
     format: Annotated[str, typer.Option(help="What to write.")] = "saved_model",
-    data: Annotated[Optional[str], typer.Option(help="Where the pictures are, if they were moved.")] = None,  # noqa: UP045
+    data: Moved = None,
 ) -> None:
     """Write a SavedModel that takes picture files, proven to answer as the model does."""
     import json

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,31 @@ def test_evaluate_prints_the_figures_and_where_the_rows_are(trained, command):
     code, out, _ = command("evaluate", trained[0])
     assert code == 0
     assert "accuracy" in out
-    assert Path(out.split("A row a picture: ")[1].strip()).exists()
+    assert Path(out.split("A row a picture: ")[1].splitlines()[0]).exists()
+    assert f"Next: zoo report {trained[0]}" in out
+
+
+def test_calibrate_and_report_leave_a_model_and_a_page_that_agree(trained, command, tmp_path):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    assert command("evaluate", folder, "--split", "dev", "--augment", "light", "--views", "2")[0] == 0
+    assert (folder / "evaluation" / "dev-light-2.csv").exists()
+    code, out, err = command("calibrate", folder)
+    assert code == 0, err
+    found = json.loads((folder / "evaluation" / "calibration.json").read_text())
+    assert f"{found['temperature']:.3g}" in out
+    run = zoo.load_run(folder)
+    assert run.model.get_layer("head_temperature").scale == pytest.approx(1 / found["temperature"])
+    assert run.evaluate("dev").loss == pytest.approx(found["after"]["loss"], abs=1e-5)
+    predicted = run.predict(run.data.dev)
+    assert predicted.probability.tolist() == pytest.approx(run.evaluate("dev").table.probability.tolist(), abs=1e-5)
+    code, out, err = command("report", folder, "--compare", trained[0])
+    assert code == 0, err
+    assert Path(out.split(": a page")[0]).samefile(folder / "report.html")
+    found = json.loads((folder / "evaluation" / "comparison.json").read_text())
+    assert (found["verdict"], found["only_first"], found["only_second"]) == ("no difference shown", 0, 0)
+    (folder / "history.csv").unlink()
+    code, _, err = command("report", folder)
+    assert code == 2 and one_line(err) and "history.csv" in err
 
 
 def test_export_says_how_it_was_verified(exported):
@@ -213,7 +238,8 @@ def test_listing_models_and_help_load_nothing_heavy(word):
 def test_every_public_name_can_be_fetched_again_and_again():
     for _ in range(2):
         for name in zoo.__all__:
-            assert callable(getattr(zoo, name)), name
+            assert callable(getattr(zoo, name)) or name == "plots", name
+    assert callable(zoo.plots.confusion)
     assert set(zoo.__all__) <= set(dir(zoo))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         zoo.nothing  # noqa: B018

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from zoo.data import splits
+from zoo.data.grouping import group_names, place
 from zoo.data.manifest import Manifest
 from zoo.data.names import natural
 from zoo.data.pictures import WHITE, Geometry
@@ -161,6 +162,42 @@ class Data:
                 yield self._copy(replace(self.manifest, table=table), origin=self)
 
         return parts()
+
+    def fewer(self, pictures: int, *, seed: int = 0) -> "Data":
+        """A copy with so many of the training pictures; dev and test stay as they are.
+
+        Every class keeps its share, and one picture at least. Of one seed, fewer pictures are a part of more. Twins
+        come one after another, so that the cut parts those of one group a class at the most. Pictures that were
+        prepared once are not prepared again.
+
+        Args:
+            pictures: How many, from one for each class to all of them.
+            seed: Decides which.
+
+        Raises:
+            ValueError: If there are no labels, or `pictures` is out of range.
+
+        Example:
+            few = zoo.fine_tune("convnet", data.fewer(100))
+        """
+        if not self.class_names:
+            raise ValueError("These pictures have no labels, so they cannot be shared out by class.")
+        usable = self.manifest.usable
+        rows = usable.loc[usable.split == "train"]
+        least = rows.label.nunique()
+        whole = isinstance(pictures, (int, np.integer)) and not isinstance(pictures, bool)
+        if not (whole and least <= pictures <= len(rows)):
+            raise ValueError(
+                f"`pictures` must be a whole number from {least}, one for each class, to {len(rows)}, all training "
+                f"pictures. Received: pictures={pictures!r}"
+            )
+        places = [place(seed, name) for name in group_names(rows, "duplicates")]
+        drawn = rows[["label", "path"]].assign(place=places).sort_values(["place", "path"]).groupby("label").path
+        rank, size = drawn.cumcount(), drawn.transform("size")
+        turns = ((rank + 0.5) / size).where(rank > 0, -1.0)  # the first of each class come before all others
+        left_out = turns.sort_values(kind="stable").index[pictures:]
+        manifest = replace(self.manifest, table=self.manifest.table.drop(left_out))
+        return self._copy(manifest, origin=self)
 
     def preview(self, per_class: int = 6, most_classes: int = 10):
         """A matplotlib figure: a row a class, with training pictures as the network gets them (without augmentation).

@@ -4,12 +4,10 @@ The page needs no network and stays below about 3 MB whatever the folder: thumbn
 says how many more there are.
 """
 
-import base64
 import io
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import pandas as pd
 from PIL import Image, ImageOps
 
@@ -20,6 +18,7 @@ from zoo.data.manifest import CONFLICT, TRAINABLE, Manifest
 from zoo.data.manifest_text import NAMED, clip, counted, headline, other_label, sections, sides
 from zoo.data.mending import NAMES
 from zoo.data.names import natural
+from zoo.pages import data_uri, render
 from zoo.progress import track
 
 SIDE = 160  # pixels of a thumbnail; pure noise of that size makes 14 kB of JPEG at quality 70
@@ -69,15 +68,9 @@ def page(manifest: Manifest) -> str:
     images = _thumbnails(manifest, pd.concat([rows for *_, rows in chosen]))
     kinds = troubles.status.value_counts()
     listed = troubles.groupby("status", sort=False).head(max(ROWS // max(len(kinds), 1), 1))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"clip": clip, "number": "{:,}".format}
-    return environment.get_template("manifest_page.html").render(
+    return render(
+        Path(__file__).with_name("manifest_page.html"),
+        clip=clip,
         headline=headline(manifest),
         place=manifest.source.describe().get("path", "") if manifest.source is not None else "",
         tiles=_tiles(manifest),
@@ -106,9 +99,7 @@ def thumbnail(data: bytes) -> str:
         else:
             small = Image.fromarray(plain.decode(data))
             small.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=70)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(small)
 
 
 def _thumbnails(manifest: Manifest, rows: pd.DataFrame) -> dict[str, str]:

@@ -12,7 +12,8 @@ def gives_logits(model: keras.Model) -> bool:
     """Whether the model ends in scores of any size rather than in probabilities.
 
     That is so where the activation of its last layer is linear. Layers behind it that only pass values on, such as an
-    `Activation("linear")` that turns half precision into float32, are looked through.
+    `Activation("linear")` that turns half precision into float32, or only multiply them, such as the temperature of a
+    calibrated model, are looked through.
     """
     outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
     layer = _maker(outputs[0]) if outputs else model.layers[-1]  # a subclassed model has no graph to read
@@ -130,12 +131,18 @@ def prediction_table(
     return table
 
 
+def passes_on(layer) -> bool:
+    """Whether scores go through a layer as they are, but for a factor and an offset that all classes share."""
+    if isinstance(layer, keras.layers.Activation):
+        return layer.activation is keras.activations.linear
+    shaping = (keras.layers.Dropout, keras.layers.Identity, keras.layers.Reshape, keras.layers.Flatten)
+    return isinstance(layer, (*shaping, keras.layers.Rescaling))
+
+
 def _maker(tensor):
     """The layer that made a tensor of the model's graph, looking through those that only pass it on."""
     layer, node, _ = tensor._keras_history
-    linear = isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear
-    passing = (keras.layers.Dropout, keras.layers.Identity, keras.layers.Reshape, keras.layers.Flatten)
-    if not linear and not isinstance(layer, passing):
+    if not passes_on(layer):
         return layer
     before = _maker(layer._inbound_nodes[node].input_tensors[0])
     return layer if isinstance(before, keras.layers.InputLayer) else before
