@@ -9,10 +9,11 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-slow test-faults test-jax lint types format docs clean
 
-demo: $(INSTALLED)  ## train on the embedded digits, evaluate, export, verify
+demo: $(INSTALLED)  ## train on the embedded digits, evaluate, write the report, export, verify
 	rm -rf $(DEMO)
 	$(BIN)/zoo train digits --model convnet --image-size 16 --epochs 20 --out $(DEMO)
 	$(BIN)/zoo evaluate $(DEMO)
+	$(BIN)/zoo report $(DEMO)
 	$(BIN)/zoo export $(DEMO)
 
 test: $(INSTALLED)  ## the short tests
@@ -25,7 +26,9 @@ test-faults: $(INSTALLED)  ## kills, full disks, damaged files
 	$(BIN)/python -m pytest -q -m 'slow or not slow' tests/faults
 
 JAX_AUGMENT := $(patsubst %,tests/augment/test_%.py,every_layer draws resampling mixing colour noise blur erase)
-JAX_TESTS := $(if $(LONG),tests/augment,$(JAX_AUGMENT)) tests/callbacks $(patsubst %,tests/zoo/test_%.py,batches fusing frozen_training rates anchor)
+JAX_TESTS := $(if $(LONG),tests/augment,$(JAX_AUGMENT)) tests/callbacks $(patsubst %,tests/zoo/test_%.py,batches fusing frozen_training rates anchor) \
+	tests/zoo/test_importance.py::test_a_dead_block_costs_nothing_and_a_vital_one_everything \
+	tests/zoo/test_explain.py::test_heat_lies_where_the_evidence_is
 
 # XLA compiles for minutes what runs in seconds: little is optimised, and what is compiled is kept for the next time.
 test-jax: $(JAX)/.installed  ## what needs no TensorFlow, in an environment without it; LONG=1 for all of it

@@ -181,7 +181,7 @@ def evaluate(
     typer.echo(str(evaluation))
     name = split if augment == "none" else f"{split}-{augment}-{views}"
     typer.echo(f"\nA row a picture: {_word(directory / 'evaluation' / f'{name}.csv')}")
-    typer.echo(f"Next: zoo report {_word(directory)}")
+    typer.echo(f"Next: zoo report {_word(directory)}{_moved(data)}")
 
 
 @app.command()
@@ -191,6 +191,7 @@ def calibrate(directory: Directory, data: Moved = None) -> None:
     import zoo
 
     typer.echo(str(zoo.load_run(directory, data).calibrate()))
+    typer.echo(f"\nNext: zoo report {_word(directory)}{_moved(data)}")
 
 
 @app.command()
@@ -382,6 +383,11 @@ def _word(path: Path) -> str:
     from zoo.files import shown
 
     return shlex.quote(shown(path))
+
+
+def _moved(data: str | None) -> str:
+    """The option as it was given, for the next command."""
+    return "" if data is None else f" --data {shlex.quote(data)}"
 
 
 def _aligned(rows: list[tuple]) -> str:

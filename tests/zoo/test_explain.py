@@ -93,6 +93,24 @@ def test_pictures_of_a_batch_do_not_touch_each_other():
     np.testing.assert_allclose(explain(model, x, 3), alone, atol=1e-5)
 
 
+def test_head_of_convolutions_scores_each_picture_alone():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            layers.Conv2D(6, 3, strides=2, activation="relu"),
+            layers.GlobalAveragePooling2D(keepdims=True),
+            layers.Conv2D(4, 1),
+            layers.Softmax(),
+            layers.Flatten(),
+        ]
+    )
+    x, wanted = pictures((16, 16, 3))[:3], [3, 0, 1]
+    alone = np.concatenate([explain(model, x[i : i + 1], wanted[i]) for i in range(3)])
+    assert alone.max() == 1
+    np.testing.assert_allclose(explain(model, x, wanted), alone, atol=1e-5)
+
+
 def colour_seeker(end="softmax"):
     """Class 0 is evidence of red, class 1 of blue, class 2 what speaks against both; maps of 4 x 4."""
     model = keras.Sequential(

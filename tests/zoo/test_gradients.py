@@ -228,14 +228,15 @@ def test_the_model_and_keras_stay_as_they_were():
 def test_frozen_layers_are_named_and_not_checked():
     model = planted("doubled kernel")
     model.get_layer("mine").trainable = False
-    model.get_layer("behind").bias.trainable = False
+    model.get_layer("behind").kernel.trainable = False
 
     check = check_gradients(model, X, Y)
 
     rows = check.layers.set_index("layer")
     assert rows.verdict["mine"] == "frozen" and rows.sampled["mine"] == 0 and np.isnan(rows.error["mine"])
-    assert rows.parameters["behind"] == 28 and rows.sampled["behind"] == 20
+    assert rows.parameters["behind"] == 28 and rows.sampled["behind"] == CLASSES
     assert check.verdict in ("great", "acceptable")
+    assert "'mine'" not in str(check) and "and 1 frozen, not checked" in str(check)
 
     model.trainable = False
     with pytest.raises(ValueError, match="no weights that train; unfreeze some"):
@@ -319,17 +320,29 @@ def test_every_form_of_loss_and_labels_gives_the_loss_it_stands_for_in_float64()
     model, compiled = planted(""), planted("")
     compiled.compile("sgd", softened)
 
+    class Squares(keras.losses.Loss):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def call(self, y_true, y_pred):
+            return self.factor * ops.mean(ops.square(y_true - y_pred), axis=-1)
+
     def by_hand(y, outputs):
         return -ops.take_along_axis(ops.log_softmax(outputs), ops.reshape(y, (-1, 1)), axis=1)
 
     cases = [(model, None, Y, entropy), (model, None, rows, entropy), (model, sparse, rows, entropy)]
     cases += [(model, by_hand, Y, entropy), (model, softened, Y, smooth), (compiled, None, Y, smooth)]
     cases += [(compiled, "mse", Y, square), (model, keras.losses.MeanSquaredError(), rows, square)]
+    cases += [(model, Squares(3), rows, 3 * square)]
     with in_float64():
         for network, loss, y, expected in cases:
             value = loss_of(network, loss, y, CLASSES)(ops.convert_to_tensor(logits))
             assert keras.backend.standardize_dtype(value.dtype) == "float64"
             assert float(value) == pytest.approx(expected, rel=1e-12)
+        general = loss_of(model, keras.losses.CategoricalGeneralizedCrossEntropy(q=0.5), Y, CLASSES)  # takes indices
+        expected = ((1 - chances[np.arange(8), Y] ** 0.5) / 0.5).mean()
+        assert float(general(ops.convert_to_tensor(chances))) == pytest.approx(expected, rel=1e-12)
     assert sparse.dtype == softened.dtype == "float32"
 
 

@@ -127,7 +127,7 @@ class Surgery:
         everything = layers_of(node for link in self._links for node in link.nodes)
         self._weights = {id(weight): keras.ops.convert_to_tensor(weight) for x in everything for weight in x.weights}
         self._functions = {}
-        names = blocks or named_blocks(self._links)
+        names = named_blocks(self._links) if blocks is None else blocks
         if not names:
             raise ValueError(
                 f"Model {model.name!r} has nothing to take out: no layer in front of its classifier learns, or all "

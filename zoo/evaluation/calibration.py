@@ -88,7 +88,9 @@ def calibrate(model: keras.Model, evaluation: Evaluation) -> Calibration:
             model, or the model is none that `with_temperature` can change.
 
     Example:
-        calibration = zoo.calibrate(model, zoo.evaluate(model, data.dev))
+        from zoo.evaluation.calibration import calibrate
+
+        calibration = calibrate(model, zoo.evaluate(model, data.dev))  # of a run: run.calibrate()
         print(calibration)
         model = calibration.model
     """

@@ -160,7 +160,10 @@ def _checked_images(model, images) -> np.ndarray:
     wanted = [tuple(tensor.shape[1:]) for tensor in model.inputs]
     if len(wanted) != 1 or len(wanted[0]) != 3:
         raise ValueError(f"The model must take one picture (height, width, channels). Received: inputs {wanted}")
-    found = np.asarray(images)
+    try:
+        found = np.asarray(images)
+    except ValueError:  # pictures of several sizes
+        found = np.empty(0, object)
     fits = found.ndim == 4 and all(side in (None, have) for side, have in zip(wanted[0], found.shape[1:], strict=True))
     if not fits or found.dtype.kind not in "uif":
         raise ValueError(

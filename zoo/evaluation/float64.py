@@ -1,7 +1,6 @@
 """A model's twin in float64: the same network with digits enough to take differences of its loss."""
 
 import contextlib
-import copy
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +21,7 @@ _NARROWER = ("float16", "bfloat16", "float32")
 # Layers that change pictures: they come before all that trains, so nothing depends on their digits, and Keras' and ours
 # alike mix float32 into what they compute. The class that Keras' own share has no public name.
 _OF_PICTURES = (Augmentation, Policy, keras.layers.RandomFlip.__base__)
+_OF_INDICES = (keras.losses.SparseCategoricalCrossentropy, keras.losses.CategoricalGeneralizedCrossEntropy)
 _DITHER = 1e-9  # far below what float32 can hold, far above what float64 cannot
 
 
@@ -105,11 +105,12 @@ def loss_of(model: keras.Model, loss: Any, y: np.ndarray, classes: int) -> Calla
         raise ValueError(f"`loss` must be a single loss. Received: {len(kinds)} of them")
     if not kinds and classes == 1:
         raise ValueError("`loss` is needed for a model with a single output column that is not compiled.")
-    named = keras.losses.get(kinds[0]) if kinds else _cross_entropy(model, y)
-    kind: Any = copy.copy(named)
+    kind: Any = keras.losses.get(kinds[0]) if kinds else _cross_entropy(model, y)
+    truth = _truth(y, kind, classes)
     if isinstance(kind, keras.losses.Loss):
-        kind._dtype_policy, kind._dtype = keras.dtype_policies.get(FLOAT64), FLOAT64
-    truth = _truth(y, named, classes)
+        again = object.__new__(type(kind))  # `copy` would go by the configuration, which a loss of one's own may lack
+        again.__dict__.update(kind.__dict__, _dtype=FLOAT64, _dtype_policy=keras.dtype_policies.get(FLOAT64))
+        kind = again
     return lambda outputs: ops.mean(kind(truth, outputs))
 
 
@@ -185,7 +186,7 @@ def _fault(tensor) -> str:
     values = np.asarray(ops.convert_to_numpy(tensor)).ravel()
     values = values[np.isfinite(values) & (values != np.round(values))]
     if (values == values.astype(np.float32)).all() and len(np.unique(values)) > 2:
-        return "its output has no more digits than float32"
+        return "its output has no more digits than float32; one that rounds on purpose has no differences to check"
     return ""
 
 
@@ -230,8 +231,6 @@ def _broken(model):
 
 def _copy_state(model, twin):
     for layer, again in zip(model._flatten_layers(), twin._flatten_layers(), strict=True):
-        if again.trainable != layer.trainable:
-            again.trainable = layer.trainable
         if isinstance(layer, keras.layers.Lambda):
             again.function = layer.function  # a function does not come out of a configuration with its surroundings
         if isinstance(layer, _OF_PICTURES):
@@ -256,8 +255,7 @@ def _cross_entropy(model, y):
 
 def _truth(y, kind, classes):
     """`y` as the loss takes it: Keras' own take indices or rows, each another."""
-    sparse = isinstance(kind, keras.losses.SparseCategoricalCrossentropy)
-    sparse = sparse or kind is keras.losses.sparse_categorical_crossentropy
+    sparse = isinstance(kind, _OF_INDICES) or kind is keras.losses.sparse_categorical_crossentropy
     ours = type(kind) if isinstance(kind, keras.losses.Loss) else kind
     if classes == 1:
         y = y.reshape(-1, 1).astype(FLOAT64)

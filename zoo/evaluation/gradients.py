@@ -86,12 +86,14 @@ class GradientCheck:
     def _judgement(self):
         verdict, error = self.verdict, f"{self.error:.1e}"
         if verdict in ("great", "acceptable"):
-            return f"{verdict.capitalize()}: gradients and differences agree to {error}."
+            looked = f"of {int(self.layers.sampled.sum()):,} of {int(self.layers.parameters.sum()):,} parameters"
+            return f"{verdict.capitalize()}: gradients and differences {looked} agree to {error}; `sample` takes more."
         if verdict == "suspect":
             worst = self.layers.loc[self.layers.error.idxmax()]
             return (
                 f"Suspect: gradients and differences disagree by {worst.error:.1e} at {worst.layer!r}, too much for "
-                "rounding and little for a bug. Check other pictures and another seed: a kink goes away, a bug stays."
+                "rounding and little for a bug. Check other pictures and a larger `sample`: a kink goes away, a bug "
+                "stays."
             )
         if verdict != VERDICTS[0]:
             return "Nothing could be compared: " + (
@@ -131,13 +133,15 @@ class GradientCheck:
 
     def _shown(self):
         """The rows to print, the worst first where they are many, and a line about the others."""
-        if len(self.layers) <= SHOWN:
-            return self.layers, ""
-        rank = self.layers.verdict.map(VERDICTS.index)
-        order = np.lexsort((-self.layers.error.fillna(0), rank))
-        rows, left = self.layers.iloc[order[:SHOWN]], self.layers.iloc[order[SHOWN:]]
-        kinds = left.verdict.unique().tolist()
-        return rows, f"and {len(left)} more, {f'all {kinds[0]}' if len(kinds) == 1 else ', '.join(kinds)}"
+        rows = self.layers.loc[self.layers.verdict != "frozen"]
+        frozen = len(self.layers) - len(rows)
+        said = [f"{frozen} frozen, not checked"] if frozen else []
+        if len(rows) > SHOWN:
+            rank = rows.verdict.map(VERDICTS.index)
+            rows = rows.iloc[np.lexsort((-rows.error.fillna(0), rank))]
+            kinds = rows.verdict.iloc[SHOWN:].unique().tolist()
+            said.insert(0, f"{len(rows) - SHOWN} more, {f'all {kinds[0]}' if len(kinds) == 1 else ', '.join(kinds)}")
+        return rows.iloc[:SHOWN], f"and {'; '.join(said)}" if said else ""
 
 
 def check_gradients(model: keras.Model, x, y, loss=None, *, sample: int = 20, seed: int = 0) -> GradientCheck:
@@ -202,7 +206,8 @@ def check_gradients(model: keras.Model, x, y, loss=None, *, sample: int = 20, se
         value, gradients = autodiff.compiled(lambda values: autodiff.value_and_grad(run, values))(values)
         slopes = Slopes(autodiff.compiled(run), values, float(as_array(value)), [as_array(each) for each in gradients])
         place = {id(variable): i for i, variable in enumerate(trained)}
-        layers = [(path, layer._trainable_variables) for path, layer in walk(twin) if layer._trainable_variables]
+        layers = {id(layer): (path, layer._trainable_variables) for path, layer in walk(twin)}  # some are met twice
+        layers = [(path, weights) for path, weights in layers.values() if weights]
         draws = np.random.default_rng(seed)
         rows = [
             _compared(name, weights, place, slopes, sample, draws)

@@ -216,8 +216,8 @@ def layer_importance(
     split = fitted(model, split)
     count = len(split)
     size = min(batch_size, count)
+    evaluation = evaluate(model, split)  # first: on JAX `predict` gives the memory of weights to others
     surgery = Surgery(model, blocks, _read(split, np.linspace(0, count - 1, size).astype(int)), seed)
-    evaluation = evaluate(model, split)
     whole = np.empty_like(evaluation.probabilities)
     right = {block.name: np.zeros(count, bool) for block in surgery.blocks}
 

@@ -89,7 +89,13 @@ def changing(augment: str | keras.layers.Layer, split, views: int, seed: int) ->
             "`augment` must be the name of a policy, or a layer that is called with (images, training=True, keys=keys) "
             f"such as augment.policy gives. Received: {augment!r}"
         )
-    seen = layer(np.zeros((1, *shape), np.uint8), training=True, keys=np.zeros((1, 2), np.int64))
+    try:
+        seen = layer(np.zeros((1, *shape), np.uint8), training=True, keys=np.zeros((1, 2), np.int64))
+    except Exception as error:  # whatever a layer that wants something else raises
+        raise TypeError(
+            f"`augment` must be a layer that is called with pictures alone, such as augment.policy gives. Received: "
+            f"{type(layer).__name__}, which fails so"
+        ) from error
     given = [tuple(part.shape[1:]) for part in keras.tree.flatten(seen)]
     if given != [shape]:
         raise ValueError(f"`augment` must leave pictures at their size {shape}. Received: a layer that gives {given}")

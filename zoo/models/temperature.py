@@ -5,6 +5,7 @@ Guo et al. 2017, https://arxiv.org/abs/1706.04599: the probabilities are softmax
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import keras
@@ -41,7 +42,7 @@ def with_temperature(model: keras.Model, temperature: float) -> keras.Model:
         >>> [layer.name for layer in calibrated.layers[-3:]], round(temperature_of(calibrated), 6)
         (['head_dense', 'head_temperature', 'head_softmax'], 1.6)
     """
-    if isinstance(temperature, bool) or not hasattr(temperature, "__float__"):
+    if isinstance(temperature, bool) or not isinstance(temperature, Real):
         raise TypeError(f"`temperature` must be a number above 0. Received: temperature={temperature!r}")
     if not 0 < float(temperature) < math.inf:
         raise ValueError(f"`temperature` must be a number above 0. Received: temperature={temperature}")
@@ -69,6 +70,8 @@ def without_softmax(model: keras.Model) -> keras.Model:
         'linear'
     """
     scores, _ = _scores(model)
+    if len(scores.shape) != 2:  # of a convolution as wide as its map: what made it flat stood behind the softmax
+        scores = layers.Flatten(dtype="float32")(scores)
     return _like(model, scores)
 
 

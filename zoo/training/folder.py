@@ -87,15 +87,20 @@ def computed_once(directory: Path) -> list[bool] | None:
     return _recorded(directory, lambda record: [bool(part["computed_once"]) for part in record["frozen_part"]])
 
 
+def data_fingerprint(directory: Path) -> str | None:
+    """The fingerprint of the data of a run; None where that is not known."""
+    return _recorded(directory, lambda record: record["fingerprint"], DATA)
+
+
 def was_cached(directory: Path) -> bool:
     """Whether the last phase of a run computed its frozen part once; a hint, so a missing file says no."""
     return bool((computed_once(directory) or [False])[-1])
 
 
-def _recorded(directory: Path, find: Callable[[dict], Any]) -> Any:
-    """What the record of a run's environment holds; None where there is no such thing."""
+def _recorded(directory: Path, find: Callable[[dict], Any], file: str = ENVIRONMENT) -> Any:
+    """What the record of a run's environment, or another one, holds; None where there is no such thing."""
     try:
-        return find(json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8")))
+        return find(json.loads((directory / file).read_text(encoding="utf-8")))
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -107,8 +112,8 @@ def read_history(path: Path) -> dict[str, list[float]]:
 
 
 @contextlib.contextmanager
-def naming(path: Path):
-    """Turns whatever a damaged file leads to into an error that names it."""
+def naming(path: Path, way: str = "Train it again"):
+    """Turns whatever a damaged file leads to into an error that names it, and the way out."""
     try:
         yield
     except Exception as error:
@@ -118,4 +123,4 @@ def naming(path: Path):
                 f"{path} holds the class {unknown[1]}, which Keras does not know here. Import the module that "
                 "registers it, then load the run again."
             ) from error
-        raise ValueError(f"{path} is damaged, so the run cannot be loaded ({what}). Train it again.") from error
+        raise ValueError(f"{path} is damaged, so the run cannot be used ({what}). {way}.") from error

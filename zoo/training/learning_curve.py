@@ -77,10 +77,10 @@ class LearningCurve:
             ValueError: If `pictures` lies outside, or there is no law.
         """
         least, most = int(self.means.pictures.min()), FARTHEST * self.pictures
-        if not least <= pictures <= most:
+        if not (_number(pictures) and least <= pictures <= most):
             raise ValueError(
                 f"`pictures` must lie from {least}, the smallest size measured, to {most}, {FARTHEST} times what there "
-                f"is: beyond, no law is to be believed. Received: pictures={pictures}"
+                f"is: beyond, no law is to be believed. Received: pictures={pictures!r}"
             )
         return self._believed.error(pictures)
 
@@ -97,10 +97,10 @@ class LearningCurve:
             ValueError: If `per_class` is not above 0, leads beyond ten times what there is, or there is no law.
         """
         most = (FARTHEST - 1) * self.pictures / self.classes
-        if not 0 < per_class <= most:
+        if not (_number(per_class) and 0 < per_class <= most):
             raise ValueError(
                 f"`per_class` must be above 0 and at most {most:.0f}, which makes {FARTHEST} times the pictures that "
-                f"there are: beyond, no law is to be believed. Received: per_class={per_class}"
+                f"there are: beyond, no law is to be believed. Received: per_class={per_class!r}"
             )
         more = self.pictures + per_class * self.classes
 
@@ -321,6 +321,10 @@ def _numbers(sizes: Iterable[float] | None, most: int, classes: int) -> list[int
             )
         found.add(int(pictures))
     return sorted(found)
+
+
+def _number(value) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def _points(error: float) -> str:

@@ -1,7 +1,6 @@
 """Going on with a training whose process ended: what its folder says, and where one phase handed over to the next."""
 
 import contextlib
-import json
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -81,7 +80,7 @@ def settled(folder: Path, model: str | keras.Model, recipe: Recipe, data: Data, 
         raise ValueError(
             f"{shown(folder)} holds a run of another recipe: {'; '.join(differing)}. Choose another directory."
         )
-    there = _fingerprint_of_data(folder)
+    there = run_folder.data_fingerprint(folder)
     if there is not None and there != data.fingerprint:
         raise ValueError(f"{shown(folder)} holds a run on other data, or another split. Choose another directory.")
     if isinstance(model, keras.Model):
@@ -99,13 +98,6 @@ def model_fingerprint(model: keras.Model) -> str | None:
     try:
         return fingerprint(getattr(model, "_functional", None) or model)  # what is inside a Sequential model
     except ValueError:
-        return None
-
-
-def _fingerprint_of_data(folder: Path) -> str | None:
-    try:
-        return json.loads((folder / run_folder.DATA).read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, LookupError, TypeError):
         return None
 
 

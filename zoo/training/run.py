@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from zoo.data.collection import Data
 from zoo.data.folders import picture_paths
 from zoo.data.load import restore
 from zoo.data.manifest import read_manifest
-from zoo.data.memory import Arrays, arrays
+from zoo.data.memory import arrays
 from zoo.data.pictures import Geometry
 from zoo.data.split import Split
 from zoo.evaluation import predictions
@@ -32,6 +33,7 @@ from zoo.training.folder import (
     RECIPE,
     begun,
     best_of,
+    data_fingerprint,
     epochs,
     naming,
     read_history,
@@ -83,19 +85,28 @@ class Run:
         """The epoch, from 1, whose weights the model has; the last one where there was no dev set."""
         return best_of(self.history) + 1
 
-    def evaluate(self, split: str | Split = "test", *, augment: str = "none", views: int = 4) -> Evaluation:
+    def evaluate(
+        self, split: str | Split = "test", *, augment: str = "none", views: int = 4, save: bool = True
+    ) -> Evaluation:
         """Figures and a row a picture for "test", "dev" or "train", also written to the folder `evaluation`.
 
         Args:
             split: A name; or the split of other pictures, such as `zoo.load_data("new").train`, of classes of the run
                 or without labels, of which nothing is written.
-            augment: Test-time augmentation: the policy under which each picture is seen `views` times more. What is
-                written then bears both in its name.
+            augment: Test-time augmentation: name of the policy under which each picture is seen `views` times more.
+                What is written then bears both in its name.
             views: Augmented versions of each picture.
+            save: Whether to write at all.
 
         Raises:
+            TypeError: If `augment` is no name; `zoo.evaluate(run.model, ...)` takes layers.
             ValueError: If there is no such split, it is empty, or it has a class that the run has not.
         """
+        if not isinstance(augment, str):
+            raise TypeError(
+                '`augment` must be the name of a policy, such as "light"; zoo.evaluate(run.model, run.data.test, '
+                f"augment=...) takes layers. Received: {type(augment).__name__}"
+            )
         seen = {"augment": augment, "views": views, "seed": int(self.recipe.seed)}
         if isinstance(split, Split):
             return predictions.evaluate(self.model, self._sized(split), class_names=self.class_names, **seen)
@@ -105,13 +116,10 @@ class Run:
         if len(chosen) == 0:
             filled = [name for name in ("train", "dev", "test") if len(getattr(self.data, name))]
             raise ValueError(f"This run has no {split} pictures. It has: {', '.join(filled)}.")
-        if augment != "none":
-            evaluation = predictions.evaluate(self.model, chosen, **seen)
-            evaluation.save(self.directory / EVALUATION, f"{split}-{augment}-{views}")
-            return evaluation
         outputs = caching.outputs(self.model, chosen) if self._cached else None
-        evaluation = predictions.evaluate(self.model, chosen, outputs=outputs)
-        evaluation.save(self.directory / EVALUATION)
+        evaluation = predictions.evaluate(self.model, chosen, outputs=outputs, **seen)
+        if save:
+            evaluation.save(self.directory / EVALUATION, split if augment == "none" else f"{split}-{augment}-{views}")
         return evaluation
 
     def diagnose(self, *, human_error: float = 0.0, train_dev=None) -> "Diagnosis":
@@ -125,7 +133,7 @@ class Run:
 
         The model is then another object, with the layer `head_temperature` (Guo et al. 2017), and is written to the
         folder, so that evaluation, prediction and export go on agreeing; labels stay as they were. Evaluations that
-        were written before are made again. An export of before is not; make it again.
+        were written before are made again; a report and an export are not.
 
         Raises:
             ValueError: If there are no dev pictures, or the model does not end in a softmax or in logits.
@@ -137,9 +145,9 @@ class Run:
             found.model.save(temporary)
         self.model = found.model
         write_json(self.directory / EVALUATION / "calibration.json", found.figures())
-        for split in ("train", "dev", "test"):
-            if (self.directory / EVALUATION / f"{split}.json").exists():
-                self.evaluate(split)
+        for path in sorted((self.directory / EVALUATION).glob("*.json")):
+            if name := re.fullmatch(r"(train|dev|test)(?:-([a-z]+)-([0-9]+))?", path.stem):
+                self.evaluate(name[1], augment=name[2] or "none", views=int(name[3] or 1))
         return found
 
     def report(self, *, compare: "Run | str | os.PathLike | None" = None, importance: bool = False) -> Path:
@@ -161,8 +169,9 @@ class Run:
         from zoo.evaluation.report import report
 
         other = compare
-        if isinstance(compare, (str, os.PathLike)):  # arrays are not stored with a run
-            other = load_run(compare, self.data if isinstance(self.data.source, Arrays) else None)
+        if isinstance(compare, (str, os.PathLike)):  # its pictures may be arrays, or have moved with this run's
+            same = data_fingerprint(Path(compare)) == self.data.fingerprint
+            other = load_run(compare, self.data if same else None)
         return report(self, compare=other, importance=importance)
 
     def predict(self, pictures) -> pd.DataFrame:
@@ -243,8 +252,10 @@ class Run:
         for split in ("train", "dev", "test"):
             path = self.directory / EVALUATION / f"{split}.json"
             if path.exists():
-                found = json.loads(path.read_text(encoding="utf-8"))
-                figures[split] = {name: found[name] for name in ("pictures", "accuracy", "accuracy_interval", "loss")}
+                names = ("pictures", "accuracy", "accuracy_interval", "loss")
+                with naming(path, f'run.evaluate("{split}") makes it again'):
+                    found = json.loads(path.read_text(encoding="utf-8"))
+                    figures[split] = {name: found[name] for name in names}
         return figures
 
     def __repr__(self):
