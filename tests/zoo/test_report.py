@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +15,14 @@ import pytest
 
 import zoo
 from zoo.data.manifest_text import clip
+from zoo.data.sources import Files
+from zoo.evaluation.advice.situation import call
 from zoo.evaluation.importance import LayerImportance
 from zoo.evaluation.predictions import Evaluation
-from zoo.evaluation.report import _failures, _importance, facts, headline_split, report, sections
-from zoo.evaluation.report.blocks import Cell, Drawing, Table, number
-from zoo.evaluation.report.pictures import DOUBTFUL, SUSPECTS, WORST, Judged, overlay, thumbnail, where
+from zoo.evaluation.report import _compared, _failures, _importance, facts, headline_split, pictures, report, sections
+from zoo.evaluation.report.blocks import Cell, Drawing, Table, Words, number, pieces
+from zoo.evaluation.report.pictures import DOUBTFUL, NARROW, SUSPECTS, WORST, Judged, overlay, thumbnail, where
+from zoo.models.temperature import with_temperature
 from zoo.pages import data_uri, render
 
 LONG = "long " + "name" * 80
@@ -78,7 +82,21 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(run):
-    return Page(report(run).read_text(encoding="utf-8"))
+    """Its page, written where an earlier one has left a comparison, and blocks that fit no longer."""
+    folder = run.directory / "evaluation"
+    folder.mkdir(exist_ok=True)
+    for name in ("comparison.json", "importance.csv"):
+        (folder / name).write_text("{}")
+    written = Page(report(run).read_text(encoding="utf-8"))
+    (folder / "importance.csv").unlink()
+    return written
+
+
+class Pictures:
+    """A split of black ones."""
+
+    def read(self, rows):
+        return np.zeros((len(rows), 8, 8, 1), np.uint8)
 
 
 def made(labels, probabilities, names=("ants", "bees")):
@@ -116,9 +134,11 @@ def test_the_page_stands_alone_and_tells_what_its_pictures_show(run, page):
     assert len(text.encode()) < LARGEST
     assert "default-src 'none'" in text
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|\#)|url\((?!#)|@import""", text)
-    pictures = page.all("img")
-    assert len(pictures) == 2 * WORST + DOUBTFUL + min(SUSPECTS, len(run.evaluate("dev").label_errors()))
-    assert all(picture["alt"] and picture["src"].startswith("data:image/jpeg") for picture in pictures)
+    shown, evaluation = page.all("img"), run.evaluate("dev")
+    doubtful = min(DOUBTFUL, int((evaluation.doubtful(99).margin < NARROW).sum()))
+    assert len(shown) == 2 * WORST + doubtful + min(SUSPECTS, len(evaluation.label_errors()))
+    assert all(picture["alt"] and picture["src"].startswith("data:image/jpeg") for picture in shown)
+    assert '<code>zoo report RUN <span class="option">--importance</span></code>' in text
     assert text.count("<svg") == text.count("<title>") - 1 == 5  # the page's own title is one more
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(set(ids)) == len(ids)
@@ -150,12 +170,14 @@ def test_every_figure_lies_beside_the_page(run, page):
     assert json.loads((folder / "diagnosis.json").read_text())["sentence"] == run.diagnose().sentence
     named = {row[0] for row in page.tables["files"][0]}
     assert named == {f"evaluation/{path.name}" for path in folder.iterdir()}
+    assert "evaluation/importance.csv is damaged" in page.text
+    assert not (folder / "comparison.json").exists()
 
 
 @pytest.mark.slow
 def test_a_comparison_is_shown_and_a_failed_write_leaves_the_page_that_was_there(run, page, monkeypatch):
     old = (run.directory / "report.html").read_text(encoding="utf-8")
-    swapped = SimpleNamespace(directory=run.directory / "other", evaluate=lambda split: other)
+    swapped = SimpleNamespace(directory=run.directory / "other", evaluate=lambda split, save: other)
     evaluation = run.evaluate("dev")
     other = Evaluation(
         "dev", run.class_names, evaluation.paths, evaluation.labels, np.eye(3)[(evaluation.labels + 1) % 3]
@@ -174,6 +196,7 @@ def test_a_comparison_is_shown_and_a_failed_write_leaves_the_page_that_was_there
     text = Page(report(run, compare=swapped).read_text(encoding="utf-8")).text
     assert "This run is better than the other." in text
     assert str(swapped.directory) in text
+    assert "evaluation/comparison.json" in text
     found = json.loads((run.directory / "evaluation" / "comparison.json").read_text())
     assert found["only_first"] == round(evaluation.accuracy * len(evaluation.paths))
     assert found["other"] == str(swapped.directory)
@@ -194,17 +217,17 @@ def test_the_test_set_is_the_headline_only_where_it_was_evaluated(tmp_path):
 
 def test_steps_come_with_a_call_that_python_reads(run):
     changes = {"model": "resnet18", "weights": "a 'tag'", "image_size": (64, 64), "freeze": ("large", "none")}
-    call = ast.parse(sections.call(run.recipe, changes), mode="eval").body
-    assert ast.unparse(call.func) == "zoo.fine_tune"
-    assert call.args[0].value == "resnet18"
-    given = {word.arg: word.value for word in call.keywords}
+    parsed = ast.parse(call(run.recipe, changes), mode="eval").body
+    assert ast.unparse(parsed.func) == "zoo.fine_tune"
+    assert parsed.args[0].value == "resnet18"
+    given = {word.arg: word.value for word in parsed.keywords}
     assert ast.unparse(given.pop("recipe")) == "run.recipe"
     assert {name: ast.literal_eval(value) for name, value in given.items()} == {
         name: changes[name] for name in ("weights", "image_size", "freeze")
     }
     own = SimpleNamespace(head="as given", model="functional_3")
-    assert sections.call(own, {"epochs": 4}).startswith("zoo.fine_tune(model, run.data, ")
-    assert sections.call(run.recipe, {}) == ""
+    assert call(own, {"epochs": 4}).startswith("zoo.fine_tune(model, run.data, ")
+    assert call(run.recipe, {}) == ""
 
 
 def test_gradients_are_told_in_words_and_missing_or_damaged_ones_are_said(run, tmp_path):
@@ -264,19 +287,90 @@ def test_blocks_that_were_taken_out_before_are_shown_where_they_fit(run):
         path.unlink()
 
 
-def test_one_class_a_class_that_is_never_predicted_and_no_label_are_no_trouble():
-    class Pictures:
-        def read(self, rows):
-            return np.zeros((len(rows), 8, 8, 1), np.uint8)
+def test_the_calibration_of_a_run_is_told_as_it_was(run, tmp_path):
+    def told(temperature, record=None, pictures=1):
+        (tmp_path / "evaluation").mkdir(exist_ok=True)
+        path = tmp_path / "evaluation" / "calibration.json"
+        path.unlink() if path.exists() else None
+        path.write_text(record if isinstance(record, str) else json.dumps(record)) if record is not None else None
+        model = run.model if temperature is None else with_temperature(run.model, temperature)
+        data = SimpleNamespace(dev=range(pictures))
+        return sections._temperature(SimpleNamespace(model=model, directory=tmp_path, data=data))
 
-    run = SimpleNamespace(model=SimpleNamespace(_flatten_layers=list, name="m"))
+    better, note = {"before": {"loss": 2.0}, "after": {"loss": 1.0}}, "Every dev picture is right."
+    assert "not calibrated; run.calibrate() fits a temperature" in told(None)
+    assert told(None, pictures=0).endswith("The run was not calibrated.")
+    carried = "The model carries a temperature of 0.756 from before this training"
+    assert told(0.756).endswith(f"{carried}; run.calibrate() fits it anew.")
+    assert told(0.756, pictures=0).endswith(f"{carried}.")
+    assert told(0.756, {**better, "note": ""}).endswith("The run was calibrated: its temperature is 0.756.")
+    assert told(0.756, {**better, "note": "Few."}).endswith("its temperature is 0.756. Few.")
+    kept = {"before": {"loss": 2.0}, "after": {"loss": 2.0}, "note": note}
+    assert told(1.0, kept).endswith(f"The run was calibrated, which left its temperature at 1. {note}")
+    assert told(0.756, "{").endswith("The run was calibrated: its temperature is 0.756.")
+
+
+def test_pictures_are_called_doubtful_only_where_two_classes_are_close():
+    sure = made([0, 1, 0], [[0.974, 0.026], [0.3, 0.7], [0.2, 0.8]])
+    section = pictures.doubtful(Judged(sure, Pictures()))
+    assert [group[0].name for group in section.blocks[-1].groups] == ["1.jpg"]
+    section = pictures.doubtful(Judged(made([0], [[0.974, 0.026]]), Pictures()))
+    assert words(section) == "One class is 50 points or more ahead of all others on every picture. There are none."
+
+
+def test_a_label_may_be_suspect_though_the_network_is_less_sure_than_usual():
+    ants = np.array([0.1, 0.1, 0.4, *[0.99] * 6, *[0.6] * 3])
+    bees = np.array([0.9, 0.9, 0.9, 0.8])
+    probabilities = np.stack([np.r_[ants, 1 - bees], np.r_[1 - ants, bees]], axis=1)
+    evaluation = made([0] * 12 + [1] * 4, probabilities)
+    found = evaluation.label_errors()
+    assert found.suggested_probability.min() < 0.7 < bees.mean()
+    said = words(pictures.label_errors([Judged(evaluation, Pictures())]))
+    assert "each has a class that is more probable than its label, but a single one need not be sure" in said
+    assert (found.suggested_probability > found.probability).all()
+
+
+def test_a_comparison_writes_nothing_of_the_other_run_and_leaves_its_test_set_alone(run, tmp_path):
+    one = SimpleNamespace(data=run.data, evaluate=lambda split: run.evaluate(split, save=False))
+    shutil.copytree(run.directory, tmp_path / "other", ignore=shutil.ignore_patterns("evaluation"))
+    other = zoo.load_run(tmp_path / "other", run.data)
+    found, why = _compared(one, other, "test")
+    assert (found.split, found.pictures) == ("dev", len(run.data.dev))
+    assert "compared on dev, since the test set of the other run has not been looked at" in why
+    assert f"zoo evaluate {other.directory} --split test does it" in why
+    section = sections.comparison(found, other, why)
+    assert why in words(section) and section.blocks[2].tiles[1].note == f"of {len(run.data.dev)} dev pictures"
+    assert not (other.directory / "evaluation").exists()
+    other.evaluate("test")
+    before = {path.name: path.stat().st_mtime_ns for path in (other.directory / "evaluation").iterdir()}
+    found, why = _compared(one, other, "test")
+    assert (found.split, why) == ("test", "")
+    assert {path.name: path.stat().st_mtime_ns for path in (other.directory / "evaluation").iterdir()} == before
+
+
+def test_the_command_for_the_test_set_names_pictures_that_have_moved(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new place"
+    run = SimpleNamespace(directory=tmp_path, data=SimpleNamespace(source=Files(old)))
+    command = f"zoo evaluate {tmp_path} --split test"
+    assert facts.how_to_test(run) == command
+    (tmp_path / "data.json").write_text(json.dumps({"source": Files(old).describe()}))
+    assert facts.how_to_test(run) == command
+    run.data.source = Files(new)
+    assert facts.how_to_test(run) == f"{command} --data '{new}'"
+    (tmp_path / "data.json").write_text('{"source": {"kind": "arrays"}}')
+    assert facts.how_to_test(run) == command
+
+
+def test_one_class_a_class_that_is_never_predicted_and_no_label_are_no_trouble(tmp_path):
+    model, data = SimpleNamespace(_flatten_layers=list, name="m"), SimpleNamespace(dev=[1])
+    run = SimpleNamespace(model=model, directory=tmp_path, data=data)
     one = made([0, 0], [[1], [1]], ["ants"])
     assert "Every picture was recognised" in words(sections.confusion(one))
     assert "Never predicted" not in words(sections.classes(one))
     assert "not calibrated" in words(sections.calibration(run, one))
     ignored = made([0, 1], [[0.9, 0.1], [0.8, 0.2]])
     assert "Never predicted: bees." in words(sections.classes(ignored))
-    unlabelled = made([-1, -1], [[0.9, 0.1], [0.4, 0.6]])
+    unlabelled = made([-1, -1], [[0.7, 0.3], [0.4, 0.6]])
     assert [tile.name for tile in sections.tiles(unlabelled).tiles] == ["pictures"]
     told, doubtful = (make() for make in _failures(run, Judged(unlabelled, Pictures()), []))
     assert "has no labels" in words(told)
@@ -312,18 +406,20 @@ def test_the_page_stays_small_with_a_thousand_classes_and_pictures_of_noise():
     drawings = [len(block.svg or block.source) for block in drawings if isinstance(block, Drawing)]
     assert max(drawings) <= sections.LARGEST
     noise = data_uri(thumbnail(chance.integers(0, 256, (224, 224, 3), np.uint8)))
-    pictures = (2 * WORST + DOUBTFUL + 2 * SUSPECTS) * len(noise)
+    photos = (2 * WORST + DOUBTFUL + 2 * SUSPECTS) * len(noise)
     table = next(block for block in made_of[1].blocks if isinstance(block, Table))
     assert len(table.rows) == sections.ROWS and "of 1,000" in table.note
     text = render(
         TEMPLATE,
-        **{name: "" for name in ("title", "place", "verdict", "about")},
+        **{name: "" for name in ("title", "place", "verdict")},
+        about=Words(""),
         clip=clip,
+        pieces=pieces,
         tiles=sections.tiles(evaluation),
         sections=made_of,
     )
     others = 6 * sections.LARGEST - sum(drawings) + 200_000  # drawings that are not there, and lists that end
-    assert len(text.encode()) + pictures + others < LARGEST
+    assert len(text.encode()) + photos + others < LARGEST
 
 
 def test_numbers_sort_as_numbers_and_gaps_last():

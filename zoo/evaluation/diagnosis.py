@@ -9,8 +9,8 @@ from typing import Any
 
 from zoo.evaluation import gaps, histories
 from zoo.evaluation.advice.next_steps import next_steps
-from zoo.evaluation.advice.situation import Situation, Step
-from zoo.evaluation.gaps import LARGE, Gap, Seen
+from zoo.evaluation.advice.situation import Situation, Step, call
+from zoo.evaluation.gaps import LARGE, SURELY, Gap, Seen
 from zoo.evaluation.predictions import Evaluation
 
 GUESSING = 0.1  # of the way from guessing to always right; a network that got no further learned next to nothing
@@ -26,13 +26,15 @@ class Diagnosis:
         human_error: Share of pictures that people get wrong.
         train_error, dev_error: Shares of wrong pictures.
         train_dev_error: The same on pictures like those of training that were not trained on, or None.
-        bias: Avoidable bias: train error less human error, at least 0.
+        bias: Avoidable bias: train error less human error, at least 0. It is large from 2 points on, where its interval
+            lies above 1 point; above 0 would say little, since a single wrong picture takes it there.
         variance: Dev error less train error; train-dev error less train error where that is known.
         mismatch: Dev error less train-dev error, or None.
         verdict: "high bias", "high variance", "high bias and high variance" or "good".
         sentence: The verdict in words.
         steps: What to do next, in order.
         pictures: "train", "dev" and "train-dev" to their numbers of pictures; empty where they are unknown.
+        recipe: Every choice of the training; None for a history.
     """
 
     human_error: float
@@ -46,6 +48,7 @@ class Diagnosis:
     sentence: str
     steps: list[Step]
     pictures: dict[str, int]
+    recipe: Any = None
 
     def figures(self) -> dict:
         """All of it as plain values, ready for JSON."""
@@ -83,8 +86,10 @@ class Diagnosis:
             rest = f"Then, in `.steps`: {'; '.join(step.title for step in more)}."
             lines += textwrap.wrap(rest, WIDTH, initial_indent="    ", subsequent_indent="    ")
         changes = next((step.changes for step in self.steps if step.changes), None)
-        if changes and self.pictures:
-            lines += ["", *textwrap.wrap(f"Such as {_call(changes)}", WIDTH, subsequent_indent="    ")]
+        if changes and self.recipe is not None:
+            given = call(self.recipe, {name: new for name, (_, new) in changes.items()})
+            fresh = ", with `model` as it was before the training" if given.startswith("zoo.fine_tune(model,") else ""
+            lines += ["", *textwrap.wrap(f"Such as {given}{fresh}", WIDTH, subsequent_indent="    ")]
         return "\n".join(lines)
 
     def _repr_html_(self):
@@ -110,11 +115,12 @@ class Diagnosis:
                 seen = Seen(error) if count is None else Seen(error, round(error * count), count)
                 rows.append((f"{name} error", f"{error:.1%}", seen.counts))
         found = [("avoidable bias", self.bias), ("variance", self.variance), ("mismatch", self.mismatch)]
-        rows += [
-            (name, f"{100 * gap.value:.1f}", "points" + (f", 95 % interval {gap.range}" if gap.range else ""))
-            for name, gap in found
-            if gap is not None
-        ]
+        for name, gap in found:
+            if gap is not None:
+                note = f"points, 95 % interval {gap.range}" if gap.range else "points"
+                if gap is self.bias and gap.sizeable and not gaps.much(gap):
+                    note += f", not all above {100 * SURELY:g}"
+                rows.append((name, f"{100 * gap.value:.1f}", note))
         return rows
 
 
@@ -157,7 +163,8 @@ def diagnose(run_or_history, *, human_error: float = 0.0, train_dev=None) -> Dia
             )
         trained, known["dev"] = run.evaluate("train"), run.evaluate("dev")
         train, dev, guessing = Seen.of(trained), Seen.of(known["dev"]), _guesses(trained)
-        known |= {"recipe": run.recipe, "data": run.data}
+        tested = (run.directory / "evaluation" / "test.json").exists()
+        known |= {"recipe": run.recipe, "data": run.data, "tested": tested}
         history, best = run.history, run.best_epoch
     else:
         run, guessing = None, False
@@ -202,6 +209,7 @@ def diagnose(run_or_history, *, human_error: float = 0.0, train_dev=None) -> Dia
         sentence=_sentence(situation, found, unshown, train, dev, unseen),
         steps=next_steps(situation),
         pictures={name: part.pictures for name, part in seen.items() if part and part.pictures is not None},
+        recipe=situation.recipe,
     )
 
 
@@ -243,7 +251,8 @@ def _sentence(s: Situation, found, unshown, train: Seen, dev: Seen, unseen: Seen
         said.append(f"It gets {train.error:.1%} of {on['avoidable bias']} wrong{people}: it has not fitted them yet.")
     if s.variance:
         points = _points(found["variance"])
-        said.append(f"It does {points} worse on {fresh} than on those it was trained on: some it has learned by heart.")
+        learned = "" if s.guessing else ": some it has learned by heart"
+        said.append(f"It does {points} worse on {fresh} than on those it was trained on{learned}.")
     if s.mismatch:
         points = _points(found["mismatch"])
         said.append(
@@ -253,8 +262,10 @@ def _sentence(s: Situation, found, unshown, train: Seen, dev: Seen, unseen: Seen
         wrong = f"{train.error:.1%} of {on['avoidable bias']} and {dev.error:.1%} of {dev.named('dev')} are wrong"
         said.append(f"No gap reaches {100 * LARGE:g} points: {wrong}.")
     for name, gap in unshown.items():
+        surely = f"is not shown to be above {100 * SURELY:g} point"
+        limit = surely if name == "avoidable bias" else "may be chance"
         said.append(
-            f"The {name} of {100 * gap.value:.1f} points may be chance on {on[name]}: "
+            f"The {name} of {100 * gap.value:.1f} points {limit} on {on[name]}: "
             f"between {gap.range.replace(' to ', ' and ')} points."
         )
     if train.error < s.human_error:
@@ -276,13 +287,6 @@ def _points(gap: Gap) -> str:
 
 def _changes(step: Step) -> list[str]:
     return [f"{name}: {_shown(old)} -> {_shown(new)}" for name, (old, new) in step.changes.items()]
-
-
-def _call(changes: Mapping[str, tuple[Any, Any]]) -> str:
-    to = {name: _shown(new) for name, (_, new) in changes.items()}
-    model = to.pop("model", "model")
-    given = "".join(f", {name}={value}" for name, value in to.items())
-    return f"zoo.fine_tune({model}, data, recipe=run.recipe{given})"
 
 
 def _shown(value) -> str:

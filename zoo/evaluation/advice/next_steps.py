@@ -1,7 +1,8 @@
 """What to do next: the textbook's advice for a verdict, each step with the argument to change in this very run.
 
-Against bias, then against variance, then data that differ (Ng 2018, "Machine Learning Yearning", chapter 42); before
-what helps against bias, labels that look wrong, since nothing else would.
+Against bias, then against variance, then data that differ (Ng 2018, "Machine Learning Yearning", chapter 42). Labels
+that look wrong come behind more pictures, and last where there is bias alone: wrong labels make errors of train and dev
+alike, but so does a network that has not fitted its pictures, which then doubts labels that are right.
 """
 
 import numpy as np
@@ -21,15 +22,17 @@ def next_steps(situation: Situation) -> list[Step]:
     """What to do, in order; only what applies to this run and can be done, each once."""
     s = situation
     steps: list[Step | None] = []
-    if s.bias:
-        steps += [_labels(s), *against_bias(s)]
-    if s.variance:
+    if s.bias or s.guessing:
+        steps += against_bias(s)
+    if s.variance and not s.guessing:  # nothing is learned by heart that is guessed
         more, *regularisation = against_variance(s)
         steps += [more, _labels(s), *regularisation]  # errors on pictures that are new may be as sure as wrong labels
     if s.mismatch:
         steps += _against_mismatch()
     steps.append(_rare_class(s))
-    if not (s.bias or s.variance or s.mismatch):
+    if s.bias:
+        steps.append(_labels(s))
+    if not (s.bias or s.variance or s.mismatch or s.guessing):
         steps += _when_good(s)
     found: dict[str, Step] = {}
     for step in filter(None, steps):
@@ -39,17 +42,20 @@ def next_steps(situation: Situation) -> list[Step]:
 
 def _labels(s: Situation) -> Step | None:
     """Of a model that is right more often than not, most of its errors being on labels that look wrong."""
-    if s.dev is None or s.dev.accuracy < 0.5:
+    if s.dev is None or s.dev.accuracy < 0.5 or s.guessing:
         return None
     pictures, suspects = len(s.dev.paths), len(s.dev.label_errors())
     if suspects < max(SUSPECT * pictures, EXPLAINED * (1 - s.dev.accuracy) * pictures):
         return None
-    return Step(
-        "Look at the labels",
-        {},
-        f'run.evaluate("dev").label_errors() suspects {suspects} of {pictures}. Labels that are wrong can only be '
-        "learned by heart: they raise the training error or the gap to dev, and no other network helps.",
-    )
+    if s.bias:
+        why = (
+            "Their labels may be wrong, which would raise the errors of train and dev; or right: a network that has "
+            "not fitted its training pictures suspects such, too."
+        )
+    else:
+        why = "Wrong labels can only be learned by heart: they widen the gap to dev, and no other network helps."
+    found = f'run.evaluate("dev").label_errors() suspects {suspects} of {pictures}.'
+    return Step("Look at the labels", {}, f"{found} {why}")
 
 
 def _against_mismatch() -> list[Step]:
@@ -97,7 +103,9 @@ def _rare_class(s: Situation) -> Step | None:
 
 def _when_good(s: Situation) -> list[Step | None]:
     test = "zoo.evaluate(model, data.test)" if s.recipe is None else 'run.evaluate("test")'
-    if s.data is not None and not len(s.data.test):
+    if s.tested:
+        check = None
+    elif s.data is not None and not len(s.data.test):
         check = Step(
             "Set test pictures apart", {}, "Dev chose the epoch, so only fresh pictures give an honest figure."
         )

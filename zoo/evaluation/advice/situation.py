@@ -47,6 +47,7 @@ class Situation:
         recipe: Every choice of the training.
         data: Its pictures.
         dev: What the model says to those of dev.
+        tested: Whether it has been evaluated on those of test.
     """
 
     bias: bool
@@ -61,6 +62,7 @@ class Situation:
     recipe: Any = None
     data: Any = None
     dev: Evaluation | None = None
+    tested: bool = False
 
     @property
     def own(self) -> bool:
@@ -127,3 +129,20 @@ class Situation:
         if common and row.image_size != here.image_size or min(recipe.image_size) < row.smallest_size:
             changes["image_size"] = (recipe.image_size, (row.image_size, row.image_size))
         return changes
+
+
+def call(recipe, changes: Mapping[str, Any]) -> str:
+    """The call that trains as `recipe` says but for some changes; "" where there are none.
+
+    A model that was handed over has to be handed over again.
+
+    Args:
+        recipe: Of the run, which the call takes for `run`.
+        changes: Argument of `zoo.fine_tune` to its new value.
+    """
+    if not changes:
+        return ""
+    own = recipe.head == "as given" and "model" not in changes
+    model = "model" if own else repr(changes.get("model", recipe.model))
+    given = ", ".join(f"{name}={value!r}" for name, value in changes.items() if name != "model")
+    return f"zoo.fine_tune({model}, run.data, recipe=run.recipe{', ' if given else ''}{given})"

@@ -1,6 +1,5 @@
 """The report: one page about a run, for people; everything that it says also lies beside it as CSV and JSON."""
 
-import shlex
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -8,24 +7,27 @@ from pathlib import Path
 import pandas as pd
 
 from zoo.data.manifest_text import clip, counted
+from zoo.evaluation.comparison import Comparison
 from zoo.evaluation.diagnosis import Diagnosis, diagnose
 from zoo.evaluation.importance import LayerImportance, layer_importance
 from zoo.evaluation.predictions import Evaluation
 from zoo.evaluation.report import facts, pictures
 from zoo.evaluation.report import sections as drawn
-from zoo.evaluation.report.blocks import Section, Table, Words, text
+from zoo.evaluation.report.blocks import Section, Table, Words, pieces, text
+from zoo.evaluation.report.facts import FOLDER, how_to_test
 from zoo.evaluation.report.pictures import Judged
 from zoo.files import make_folder, shown, write_json, write_text, writing
 from zoo.pages import render
 from zoo.progress import track
 
-PAGE, FOLDER = "report.html", "evaluation"
+PAGE = "report.html"
 NAMES = ("train", "dev", "test")
+COMPARISON = "comparison.json"
 HOLDS = {  # file to what is in it, in the order of the page
     **{f"{split}.csv": f"a row a picture of {split}: label, prediction, loss, probabilities" for split in NAMES},
     **{f"{split}.json": f"all figures of {split}" for split in NAMES},
     "diagnosis.json": "errors, verdict and next steps",
-    "comparison.json": "a run against this one",
+    COMPARISON: "a run against this one",
     "calibration.json": "the temperature, and figures before and after",
     "confusion.csv": "pictures by class and prediction",
     "per_class.csv": "precision, recall, F1 and pictures of each class",
@@ -40,15 +42,15 @@ class Once:
 
     def __init__(self, run):
         self._run = run
-        self._evaluations: dict[str, Evaluation] = {}
+        self.evaluations: dict[str, Evaluation] = {}
 
     def __getattr__(self, name):
         return getattr(self._run, name)
 
     def evaluate(self, split: str) -> Evaluation:
-        if split not in self._evaluations:
-            self._evaluations[split] = self._run.evaluate(split)
-        return self._evaluations[split]
+        if split not in self.evaluations:
+            self.evaluations[split] = self._run.evaluate(split)
+        return self.evaluations[split]
 
 
 def report(run, *, compare=None, importance: bool = False) -> Path:
@@ -60,7 +62,8 @@ def report(run, *, compare=None, importance: bool = False) -> Path:
 
     Args:
         run: A finished run, as from `zoo.fine_tune` or `zoo.load_run`.
-        compare: Another run on the same pictures; both are compared on the headline's split.
+        compare: Another run on the same pictures, in whose folder nothing is written. Both are compared on the
+            headline's split; on the test set only where the other run was evaluated on it, too, and else on dev.
         importance: Takes out one block of the network after the other, which takes a minute or more. Where that was
             done before, the page shows it anyway.
 
@@ -79,14 +82,14 @@ def report(run, *, compare=None, importance: bool = False) -> Path:
     split = headline_split(run)
     judged = _judged(run, split)
     evaluation = judged.evaluation
-    compared = None if compare is None else evaluation.compare(compare.evaluate(split))
+    compared, why = (None, "") if compare is None else _compared(run, compare, split)
     diagnosis, trouble = _diagnosed(run)
     unseen = [_judged(run, name) for name in ("test", "dev") if _counts(run, name, split)]
     blocks = _importance(run, [judged, *unseen], importance)
     record, unreadable = facts.environment(run.directory)
     parts = [
         lambda: drawn.next_steps(diagnosis, trouble, run.recipe),
-        lambda: drawn.comparison(compared, "" if compare is None else str(compare.directory)),
+        lambda: drawn.comparison(compared, compare, why),
         lambda: drawn.learning(run),
         lambda: drawn.gradients(run),
         *_failures(run, judged, unseen),
@@ -98,10 +101,14 @@ def report(run, *, compare=None, importance: bool = False) -> Path:
     ]
     sections = [make() for make in track(parts, "Writing the report", len(parts))]
     folder = make_folder(run.directory / FOLDER)
-    _save(folder, evaluation, unseen, diagnosis)
+    names = _save(folder, evaluation, unseen, diagnosis)
+    names |= {f"{name}.{form}" for name in run.evaluations for form in ("csv", "json")}
+    names |= {"importance.csv"} if blocks[0] is not None else set()
+    names |= {"calibration.json"} if facts.calibration(run.directory) is not None else set()
     if compared is not None:
-        write_json(folder / "comparison.json", {**compared.figures(), "other": str(compare.directory)})
-    sections.append(_files(folder))
+        write_json(folder / COMPARISON, {**compared.figures(), "other": str(compare.directory)})
+        names.add(COMPARISON)
+    sections.append(_files(names))
     page = render(
         Path(__file__).with_name("report.html"),
         title=_title(run, evaluation),
@@ -111,8 +118,11 @@ def report(run, *, compare=None, importance: bool = False) -> Path:
         about=_about(run, split),
         sections=sections,
         clip=clip,
+        pieces=pieces,
     )
     write_text(run.directory / PAGE, page)
+    if compared is None:  # one of an earlier page is not of this one
+        (folder / COMPARISON).unlink(missing_ok=True)
     return run.directory / PAGE
 
 
@@ -121,6 +131,21 @@ def headline_split(run) -> str:
     if len(run.data.test) and (run.directory / FOLDER / "test.json").exists():
         return "test"
     return "dev" if len(run.data.dev) else "train"
+
+
+def _compared(run, other, headline: str) -> tuple[Comparison, str]:
+    """The run against another, and why on another split than the headline's, where it is.
+
+    Nothing is written of the other run, and its test set is not looked at unless it has been on purpose.
+    """
+    split, why = headline, ""
+    if headline == "test" and not (other.directory / FOLDER / "test.json").exists():
+        split = "dev" if len(run.data.dev) else "train"
+        why = (
+            f"The two are compared on {split}, since the test set of the other run has not been looked at; once all is "
+            f"decided, {how_to_test(other)} does it."
+        )
+    return run.evaluate(split).compare(other.evaluate(split, save=False)), why
 
 
 def _judged(run, name: str) -> Judged:
@@ -199,41 +224,43 @@ def _title(run, evaluation: Evaluation) -> str:
     return f"{evaluation.accuracy:.1%} of {count} recognised"
 
 
-def _about(run, split: str) -> str:
+def _about(run, split: str) -> Words:
     """What the headline is worth."""
     if split == "test":
-        return "The test set had no say in the training and was evaluated on purpose."
-    command = f"zoo evaluate {shlex.quote(shown(run.directory))} --split test"
+        return Words("The test set had no say in the training and was evaluated on purpose.", quiet=True)
+    command = how_to_test(run)
     untouched = f"The test set has not been looked at; once all is decided, {command} does it."
     test = untouched if len(run.data.test) else "There is no test set."
-    if split == "dev":
-        return f"The dev set also chose the epoch, so its figures flatter a little. {test}"
-    return f"These are the pictures that it learned from; how it does on others, they do not say. {test}"
+    worth = (
+        "The dev set also chose the epoch, so its figures flatter a little."
+        if split == "dev"
+        else "These are the pictures that it learned from; how it does on others, they do not say."
+    )
+    return Words(f"{worth} {test}", quiet=True, code=[command])
 
 
-def _save(folder: Path, evaluation: Evaluation, unseen: list[Judged], diagnosis: Diagnosis | None) -> None:
-    """Every figure of the page that the evaluations have not written themselves."""
-    if diagnosis is not None:
-        write_json(folder / "diagnosis.json", diagnosis.figures())
-    if not evaluation.labelled:
-        return
-    split = evaluation.split
-    _write(folder / "per_class.csv", evaluation.per_class.reset_index().assign(split=split))
-    _write(folder / "confusion.csv", evaluation.confusion.reset_index(names=f"label, {split}"))
-    _write(folder / "reliability.csv", evaluation.reliability.assign(split=split))
-    tables = [judged.evaluation.label_errors().assign(split=judged.evaluation.split) for judged in unseen]
-    if tables:
-        _write(folder / "label_errors.csv", pd.concat(tables))
+def _save(folder: Path, evaluation: Evaluation, unseen: list[Judged], diagnosis: Diagnosis | None) -> set[str]:
+    """Writes every figure of the page that the evaluations have not written themselves; names of the files."""
+    tables: dict[str, pd.DataFrame] = {}
+    if evaluation.labelled:
+        split = evaluation.split
+        tables["per_class.csv"] = evaluation.per_class.reset_index().assign(split=split)
+        tables["confusion.csv"] = evaluation.confusion.reset_index(names=f"label, {split}")
+        tables["reliability.csv"] = evaluation.reliability.assign(split=split)
+        suspects = [judged.evaluation.label_errors().assign(split=judged.evaluation.split) for judged in unseen]
+        if suspects:
+            tables["label_errors.csv"] = pd.concat(suspects)
+    for name, table in tables.items():
+        with writing(folder / name) as temporary:
+            table.to_csv(temporary, index=False, encoding="utf-8", errors="backslashreplace")
+    if diagnosis is None:
+        return set(tables)
+    write_json(folder / "diagnosis.json", diagnosis.figures())
+    return {*tables, "diagnosis.json"}
 
 
-def _write(path: Path, table: pd.DataFrame) -> None:
-    with writing(path) as temporary:
-        table.to_csv(temporary, index=False, encoding="utf-8", errors="backslashreplace")
-
-
-def _files(folder: Path) -> Section:
-    """What lies beside the page."""
-    found = {name: about for name, about in HOLDS.items() if (folder / name).exists()}
-    rows = [[text(f"{folder.name}/{name}"), text(about)] for name, about in found.items()]
+def _files(names: set[str]) -> Section:
+    """What lies beside the page and belongs to it; of an earlier page or another evaluation there may be more."""
+    rows = [[text(f"{FOLDER}/{name}"), text(about)] for name, about in HOLDS.items() if name in names]
     words = "All figures of this page as CSV and JSON, in the folder of the run."
     return Section("files", "Figures as files", [Words(words, quiet=True), Table(["", ""], rows, sortable=False)])

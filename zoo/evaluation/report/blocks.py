@@ -1,15 +1,17 @@
 """What a report is made of: sections of blocks, each kind of which the page draws in its own way."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Words(NamedTuple):
-    """A paragraph; a quiet one explains."""
+    """A paragraph; a quiet one explains. `code` are the parts of the text that are to be typed."""
 
     text: str
     quiet: bool = False
+    code: Sequence[str] = ()
     kind = "words"
 
 
@@ -136,6 +138,16 @@ class Section(NamedTuple):
     name: str
     title: str
     blocks: Sequence[Block]
+
+
+def pieces(text: str, code: Sequence[str]) -> list[str]:
+    """A text in turns of words and of what is to be typed, words first and last.
+
+    Example:
+        >>> pieces("Then zoo export RUN does it.", ["zoo export RUN"])
+        ['Then ', 'zoo export RUN', ' does it.']
+    """
+    return re.split(f"({'|'.join(map(re.escape, code))})", text) if code else [text]
 
 
 def text(value, tone: str = "") -> Cell:

@@ -1,12 +1,16 @@
 """The facts of a report: the data and its doubtful files, the recipe, the machine, and where the time went."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from zoo.data.leaks import leak_lines
 from zoo.data.manifest_text import headline, sections, trouble_lines
 from zoo.evaluation.report.blocks import Beside, Block, Cell, Listing, Section, Table, Words, number, text
+from zoo.files import shown as place
+
+FOLDER = "evaluation"  # in that of a run: figures as files
 
 CLASSES, LINES, ROWS = 60, 30, 80  # shown at most: classes, doubtful files, lines of the environment
 ELSEWHERE = {"seconds", "time", "model_at_start"}  # of the environment: what has a section, or says nothing to people
@@ -22,6 +26,32 @@ def environment(folder: Path) -> tuple[dict, str]:
     except ValueError:
         return {}, f"{path.name} is damaged and cannot be read."
     return (found, "") if isinstance(found, dict) else ({}, f"{path.name} holds something else.")
+
+
+def calibration(folder: Path) -> dict | None:
+    """What a calibration of the run has noted, empty where that cannot be read; None where there was none."""
+    path = folder / FOLDER / "calibration.json"
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def how_to_test(run) -> str:
+    """What to type to evaluate a run on its test set, with the folder of its pictures where that has moved."""
+    command = f"zoo evaluate {shlex.quote(place(run.directory))} --split test"
+    try:
+        record = json.loads((run.directory / "data.json").read_text(encoding="utf-8"))
+        trained = record["source"]["path"]
+    except (OSError, ValueError, LookupError, TypeError):  # arrays have no path
+        return command
+    now = run.data.source.describe().get("path")
+    if now is None or Path(now).resolve() == Path(trained).resolve():
+        return command
+    return f"{command} --data {shlex.quote(place(now))}"
 
 
 def data_section(data) -> Section:

@@ -16,6 +16,7 @@ from zoo.pages import data_uri
 
 SIDE = 224  # pixels of a picture on the page, at most; pure noise of that size makes 38 kB of text
 WORST, DOUBTFUL, SUSPECTS = 12, 6, 8  # pictures; with heat maps, and suspects of two splits, 46 in all
+NARROW = 0.5  # margin between the two best classes, below which a picture is doubtful
 ABOUT = "Beside each is what spoke for the class that the network saw in it (Grad-CAM, Selvaraju et al. 2017)."
 HEAT = 0.65  # how much of the picture the hottest place hides
 HEIGHTS, SIDES = ("upper", "middle", "lower"), ("left", "middle", "right")
@@ -41,7 +42,13 @@ def worst(model, judged: Judged) -> Section:
 def doubtful(judged: Judged) -> Section:
     """The pictures between two classes."""
     rows = judged.evaluation.doubtful(DOUBTFUL)
-    about = "The two best classes are nearly as probable. Pictures of this kind teach most."
+    rows = rows.loc[rows.margin < NARROW]
+    points = f"{100 * NARROW:.0f} points"
+    about = (
+        f"The most probable class is less than {points} ahead of the next. Pictures of this kind teach most."
+        if len(rows)
+        else f"One class is {points} or more ahead of all others on every picture."
+    )
     return Section("doubtful", "Most doubtful pictures", [Words(about, quiet=True), *_shown(judged, rows, _torn)])
 
 
@@ -58,8 +65,10 @@ def label_errors(every: Sequence[Judged]) -> Section:
         else:
             blocks.append(Words(f"None among {counted(len(judged.evaluation.paths), picture)}."))
     about = (
-        "The network is as sure of another class as it is of its own pictures (confident learning, Northcutt et al. "
-        "2021). Training pictures are left out: the network has learned their labels, right or wrong."
+        "Confident learning (Northcutt et al. 2021) counts, label by label, the pictures to which another class is as "
+        "probable as it is, on average, to those labelled so. It suspects about that many, those which the other class "
+        "is furthest ahead in; so each has a class that is more probable than its label, but a single one need not be "
+        "sure. Training pictures are left out: the network has learned their labels, right or wrong."
     )
     if not every:
         blocks.append(Words("There are no pictures with labels that were not trained on."))

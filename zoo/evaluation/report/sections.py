@@ -6,9 +6,11 @@ import io
 from callbacks import gradient_verdicts
 from zoo.data.manifest_text import clip, counted
 from zoo.evaluation import plots
+from zoo.evaluation.advice.situation import call
 from zoo.evaluation.importance import LayerImportance
 from zoo.evaluation.plots.of_gradients import gradient_records
 from zoo.evaluation.predictions import Evaluation
+from zoo.evaluation.report import facts
 from zoo.evaluation.report.blocks import (
     Advice,
     Beside,
@@ -23,7 +25,7 @@ from zoo.evaluation.report.blocks import (
     number,
     text,
 )
-from zoo.evaluation.report.facts import shown
+from zoo.evaluation.report.facts import how_to_test, shown
 from zoo.models.temperature import temperature_of
 
 ROWS = 200  # of a table
@@ -98,24 +100,12 @@ def _gaps(diagnosis) -> Table:
     return Table(["gap", "points", "95 % interval"], rows, note=note, sortable=False)
 
 
-def call(recipe, changes: dict) -> str:
-    """The call that trains as `recipe` says but for some changes; "" where there are none.
-
-    A model that was handed over has to be handed over again.
-    """
-    if not changes:
-        return ""
-    own = recipe.head == "as given" and "model" not in changes
-    model = "model" if own else repr(changes.get("model", recipe.model))
-    given = ", ".join(f"{name}={value!r}" for name, value in changes.items() if name != "model")
-    return f"zoo.fine_tune({model}, run.data, recipe=run.recipe{', ' if given else ''}{given})"
-
-
-def comparison(found, other: str) -> Section:
-    """This run against another on the same pictures."""
+def comparison(found, other, why: str) -> Section:
+    """This run against another on the same pictures; `why` they are not those of the headline, where they are not."""
     if found is None:
-        about = "No other run was named; zoo report RUN --compare OTHER says which of two is better."
-        return Section("comparison", "Comparison", [Words(about, quiet=True)])
+        command = "zoo report RUN --compare OTHER"
+        about = f"No other run was named; {command} says which of two is better."
+        return Section("comparison", "Comparison", [Words(about, quiet=True, code=[command])])
     low, high = found.interval
     said = {
         "better": "This run is better than the other.",
@@ -124,14 +114,16 @@ def comparison(found, other: str) -> Section:
     tone = {"better": "good", "worse": "bad"}.get(found.verdict, "")
     p = "p < 0.0001" if found.p_value < 1e-4 else f"p = {found.p_value:.2g}"
     interval = f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
-    of_all = f"of {counted(found.pictures, 'picture')}"
+    of_all = f"of {counted(found.pictures, f'{found.split} picture')}"
     cells = [
         Tile("points of accuracy", f"{100 * found.difference:+.1f}", interval, tone),
         Tile("only this one is right", f"{found.only_first:,}", of_all),
         Tile("only the other is right", f"{found.only_second:,}", of_all),
     ]
-    about = f"The other run: {clip(other, 200)}. The interval is by the paired bootstrap; McNemar's test gives {p}."
-    return Section("comparison", "Comparison", [Words(said), Tiles(cells), Words(about, quiet=True)])
+    place = clip(str(other.directory), 200)
+    about = f"The other run: {place}. The interval is by the paired bootstrap; McNemar's test gives {p}."
+    reason = [Words(why, code=[how_to_test(other)])] if why else []
+    return Section("comparison", "Comparison", [Words(said), *reason, Tiles(cells), Words(about, quiet=True)])
 
 
 def learning(run) -> Section:
@@ -236,12 +228,9 @@ def classes(evaluation: Evaluation) -> Section:
 
 def calibration(run, evaluation: Evaluation) -> Section:
     """Whether probabilities mean what they say."""
-    temperature = temperature_of(run.model)
-    words = f"The probability is off by {evaluation.calibration_error:.1%} on average (0 is perfect). "
-    if temperature is None:
-        words += "The run was not calibrated; run.calibrate() fits a temperature on dev (Guo et al. 2017)."
-    else:
-        words += f"The run was calibrated: its temperature is {temperature:.3g}."
+    words = (
+        f"The probability is off by {evaluation.calibration_error:.1%} on average (0 is perfect). {_temperature(run)}"
+    )
     drawing = _drawing(plots.reliability(evaluation), f"Reliability diagram of {evaluation.split}. {words}")
     table = evaluation.reliability
     rows = [
@@ -254,18 +243,30 @@ def calibration(run, evaluation: Evaluation) -> Section:
         for row in table.loc[table.pictures > 0].to_dict("records")
     ]
     bins = Table(["probability", "pictures", "mean", "accuracy"], rows, sortable=False)
-    return Section("calibration", "Reliability", [Words(words), Beside([drawing, bins])])
+    return Section("calibration", "Reliability", [Words(words, code=["run.calibrate()"]), Beside([drawing, bins])])
+
+
+def _temperature(run) -> str:
+    """Whether the run was calibrated, and what came of it; advice only where there is a dev set to fit on."""
+    temperature, record = temperature_of(run.model), facts.calibration(run.directory)
+    if temperature is None:
+        how = "; run.calibrate() fits a temperature on dev (Guo et al. 2017)" if len(run.data.dev) else ""
+        return f"The run was not calibrated{how}."
+    if record is None:
+        how = "; run.calibrate() fits it anew" if len(run.data.dev) else ""
+        return f"The model carries a temperature of {temperature:.3g} from before this training{how}."
+    kept = record and record.get("before") == record.get("after")
+    said = ", which left its temperature at" if kept else ": its temperature is"
+    return f"The run was calibrated{said} {temperature:.3g}. {record.get('note', '')}".rstrip()
 
 
 def importance(found: LayerImportance | None, trouble: str) -> Section:
     """What each block of the network is worth; or why that is not known."""
     title = "Layer importance"
     if found is None:
-        how = (
-            "run.report(importance=True), or zoo report RUN --importance, takes out one block after the other, which "
-            "takes a minute or more."
-        )
-        return Section("importance", title, [Words(f"{trouble} {how}".strip(), quiet=True)])
+        code = "run.report(importance=True)", "zoo report RUN --importance"
+        how = f"{' or '.join(code)} takes out one block after the other, which takes a minute or more."
+        return Section("importance", title, [Words(f"{trouble} {how}".strip(), quiet=True, code=code)])
     rows = [
         [
             text(row["block"]),
