@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import zoo
+from zoo.data import memory
 from zoo.data.manifest_text import clip
 from zoo.data.sources import Files
 from zoo.evaluation.advice.situation import call
@@ -115,7 +116,7 @@ def test_the_page_says_what_evaluation_and_diagnosis_say(run, page):
     assert f"95 % interval {low:.1%} to {high:.1%}" in page.text
     assert diagnosis.sentence in page.text
     assert all(step.title in page.text and step.why in page.text for step in diagnosis.steps)
-    assert "The dev set also chose the epoch" in page.text and "--split test does it" in page.text
+    assert "The dev set also chose the epoch" in page.text and 'run.evaluate("test") does it' in page.text
     assert f"Epoch {run.best_epoch} of 2 is the best, by the loss on dev: dev accuracy" in page.text
     assert "The run was not calibrated" in page.text
     head, *rows = page.tables["classes"][0]
@@ -337,7 +338,7 @@ def test_a_comparison_writes_nothing_of_the_other_run_and_leaves_its_test_set_al
     found, why = _compared(one, other, "test")
     assert (found.split, found.pictures) == ("dev", len(run.data.dev))
     assert "compared on dev, since the test set of the other run has not been looked at" in why
-    assert f"zoo evaluate {other.directory} --split test does it" in why
+    assert 'run.evaluate("test") does it' in why
     section = sections.comparison(found, other, why)
     assert why in words(section) and section.blocks[2].tiles[1].note == f"of {len(run.data.dev)} dev pictures"
     assert not (other.directory / "evaluation").exists()
@@ -357,8 +358,8 @@ def test_the_command_for_the_test_set_names_pictures_that_have_moved(tmp_path):
     assert facts.how_to_test(run) == command
     run.data.source = Files(new)
     assert facts.how_to_test(run) == f"{command} --data '{new}'"
-    (tmp_path / "data.json").write_text('{"source": {"kind": "arrays"}}')
-    assert facts.how_to_test(run) == command
+    run.data.source = memory.arrays(np.zeros((1, 8, 8, 3), np.uint8)).source
+    assert facts.how_to_test(run) == 'run.evaluate("test")'  # the command cannot find them again
 
 
 def test_one_class_a_class_that_is_never_predicted_and_no_label_are_no_trouble(tmp_path):

@@ -17,6 +17,7 @@ import pandas as pd
 from zoo.data.order import parts
 from zoo.evaluation.ablation import REDRAWN, Surgery
 from zoo.evaluation.figures import Z, wilson
+from zoo.evaluation.links import links_of
 from zoo.evaluation.passing import fitted
 from zoo.evaluation.predictions import evaluate
 from zoo.evaluation.printing import WIDTH, short
@@ -216,6 +217,7 @@ def layer_importance(
     split = fitted(model, split)
     count = len(split)
     size = min(batch_size, count)
+    links_of(model)  # refuses what is no graph
     evaluation = evaluate(model, split)  # first: on JAX `predict` gives the memory of weights to others
     surgery = Surgery(model, blocks, _read(split, np.linspace(0, count - 1, size).astype(int)), seed)
     whole = np.empty_like(evaluation.probabilities)

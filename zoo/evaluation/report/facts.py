@@ -42,13 +42,16 @@ def calibration(folder: Path) -> dict | None:
 
 def how_to_test(run) -> str:
     """What to type to evaluate a run on its test set, with the folder of its pictures where that has moved."""
+    source = run.data.source.describe()
+    if source["kind"] == "arrays":  # which the command cannot find again
+        return 'run.evaluate("test")'
     command = f"zoo evaluate {shlex.quote(place(run.directory))} --split test"
     try:
         record = json.loads((run.directory / "data.json").read_text(encoding="utf-8"))
         trained = record["source"]["path"]
-    except (OSError, ValueError, LookupError, TypeError):  # arrays have no path
+    except (OSError, ValueError, LookupError, TypeError):  # not every source has a path
         return command
-    now = run.data.source.describe().get("path")
+    now = source.get("path")
     if now is None or Path(now).resolve() == Path(trained).resolve():
         return command
     return f"{command} --data {shlex.quote(place(now))}"
