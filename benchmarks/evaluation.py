@@ -9,7 +9,7 @@ Cases; each runs in a process of its own, imports outside the clock:
               result, less `model.predict` on the same pixels (ResNet-20); beside it the time that scikit-learn's
               `classification_report`, `log_loss` and `confusion_matrix` take for the same probabilities
   gradients   `zoo.check_gradients` of ResNet-20 on 8 pictures of 32x32; beside it the same differences by the
-              textbook's loop, a forward pass of the float64 network for each, extrapolated from 40 of them
+              textbook's loop, a compiled forward pass of the float64 network for each, extrapolated from 40 of them
   importance  `zoo.layer_importance` of that MobileNetV2 on the 153 pictures of hymenoptera's val; beside it the obvious
               way, a new network for each block, extrapolated from 3 of them
 
@@ -119,6 +119,8 @@ def gradients():
     import keras
     import numpy as np
 
+    from callbacks import autodiff
+
     model = zoo().create("resnet20", classes=10)
     draws = np.random.default_rng(0)
     x, y = draws.uniform(0, 255, (8, 32, 32, 3)), draws.integers(0, 10, 8)
@@ -131,6 +133,10 @@ def gradients():
     )
     twin.set_weights(model.get_weights())
     kernel = twin.trainable_variables[0]
+    forward = autodiff.compiled(
+        lambda: keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, twin(x, training=True)))
+    )
+    forward()
 
     def loop():
         for place in range(20):
@@ -139,7 +145,7 @@ def gradients():
                 moved = value.copy()
                 moved.flat[place] += step
                 kernel.assign(moved)
-                keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, twin(x, training=True)))
+                float(forward())
             kernel.assign(value)
 
     timed(spent, "loop", loop)
