@@ -132,6 +132,7 @@ def test_outputs_are_those_of_the_original(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_names_are_those_of_a_new_process():
     script = """
 import json, sys, keras
@@ -241,6 +242,7 @@ def test_fresh_kernels_have_the_distribution_that_keras_draws():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_saved_file_opens_without_the_zoo(tmp_path):
     names = ["inception_resnet_v2_keras", "mobilenet_v3_small", "efficientnetv2_b0"]
     for name in names:
