@@ -224,6 +224,7 @@ def test_a_folder_is_no_weight_file(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_fully_connected_layers_fit_whatever_the_size_of_the_picture(tmp_path):
     saved = create("vgg11", **SMALL)
     saved.save_weights(tmp_path / "vgg11.weights.h5")

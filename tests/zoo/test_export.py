@@ -471,6 +471,7 @@ def test_layer_that_draws_in_inference_fails_the_verification(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_residual_network_is_exported_for_photographs(tmp_path):
     model = lively(create("resnet20", classes=3, input_shape=(32, 32, 3)))
     target = export(model, tmp_path / "export", class_names=NAMES, image_size=32, preprocessing={"crop": 0.875})
