@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from callbacks import autodiff
+from zoo.models.graph import calls_of
 from zoo.models.temperature import without_softmax
 
 ops: Any = keras.ops  # to pyright its functions may return None
@@ -123,8 +124,7 @@ def _cut(model: keras.Model) -> tuple[list[keras.Model], list[keras.Model]] | No
     Looks into a model in the model where the graph around it has no such map behind it.
     """
     graph = keras.Model(model.inputs, model.outputs)
-    by_depth = graph._nodes_by_depth  # Keras has no public walk through a graph
-    nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    nodes = calls_of(graph)
     learned = [_learns(node.operation) for node in nodes]
     crossing = {id(graph.outputs[0])}  # what the nodes behind take from those in front
     for i in range(len(nodes) - 1, -1, -1):

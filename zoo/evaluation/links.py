@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from zoo.models.graph import calls_of
+
 # What layers of one block have in common in the names of the zoo and of keras.applications; the last part but one is
 # for Inception-ResNet, whose blocks are numbered twice.
 _BLOCK = re.compile(r"((?:\w+?_)??(?:block|module)_?\d+[a-z]?(?:_\d+(?=_mixed$))?|expanded_conv(?:_\d+)?)(?:_|$)")
@@ -90,8 +92,7 @@ def links_of(model: keras.Model) -> list[Link]:
             f"keras.Input, since blocks are found in its graph. Received: {type(model).__name__} with {len(inputs)} "
             f"inputs and {len(outputs)} outputs"
         )
-    by_depth = keras.Model(inputs[0], outputs[0])._nodes_by_depth  # Keras has no public walk through a graph
-    nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+    nodes = [node for node in calls_of(keras.Model(inputs[0], outputs[0])) if not node.is_input]
     uses = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
     uses[id(outputs[0])] += 1
     links, entry, live, gathered = [], inputs[0], {id(inputs[0])}, []

@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from zoo.models.graph import calls_of
 from zoo.transfer.freezing import draws
 
 _UNKNOWN_SIDE = 64  # pixels that a side of no fixed length counts as, when the sizes of cuts are compared
@@ -40,7 +41,7 @@ def split_frozen(model: keras.Model) -> tuple[keras.Model, keras.Model]:
         ((None, 64), 2)
     """
     model = functional(model)
-    nodes = _nodes(model)
+    nodes = calls_of(model)
     early = _early(nodes)
     _check(model, nodes, early)
     crossing = _one_or_all(min(_cuts(nodes, early, model.outputs), key=_bytes))
@@ -72,12 +73,6 @@ def functional(model: keras.Model) -> keras.Model:
 def _one_or_all(tensors):
     """A tuple where there are several: what a dataset gives is one, too."""
     return tensors[0] if len(tensors) == 1 else tuple(tensors)
-
-
-def _nodes(model):
-    """The calls of the model's layers, each behind those whose outputs it takes."""
-    by_depth = model._nodes_by_depth  # Keras has no public walk through a graph
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
 
 
 def _early(nodes):

@@ -11,6 +11,8 @@ from types import FunctionType
 import keras
 import numpy as np
 
+from zoo.models.graph import calls_of
+
 _TRIED = 4  # pictures that a policy has to change twice in the same way
 _LIBRARIES = ("keras", "tensorflow", "jax", "flax", "torch", "builtins")
 _TRAINING = re.compile("^(name|trainable|momentum)$|_(initializer|regularizer|constraint)$")  # matters in training only
@@ -62,7 +64,7 @@ def fingerprint(trunk: keras.Model) -> str:
 
 def _graph(trunk):
     """Each call of a layer, what it is and what it takes; a fifth of the time of Keras' own description."""
-    nodes = [node for depth in sorted(trunk._nodes_by_depth, reverse=True) for node in trunk._nodes_by_depth[depth]]
+    nodes = calls_of(trunk)
     number = {id(tensor): f"{i}.{j}" for i, node in enumerate(nodes) for j, tensor in enumerate(node.output_tensors)}
 
     def plain(value):
