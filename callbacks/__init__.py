@@ -9,6 +9,7 @@ from callbacks.gradient_monitor import GradientMonitor
 from callbacks.history_log import HistoryLog
 from callbacks.one_cycle import OneCycle
 from callbacks.plateau import PlateauDecay
+from callbacks.pruning import Pruning
 from callbacks.rate_finder import LearningRateFinder
 from callbacks.tensorboard_log import TensorBoardLog
 from callbacks.time_budget import TimeBudget
@@ -27,6 +28,7 @@ __all__ = [
     "LearningRateFinder",
     "OneCycle",
     "PlateauDecay",
+    "Pruning",
     "SqrtEpochDecay",
     "SqrtStepDecay",
     "TensorBoardLog",

@@ -34,7 +34,7 @@ TENSORFLOW = {
     "callbacks/autodiff.py",
     "zoo/export",
 }
-SHARED = {"zoo.files", "zoo.pages", "zoo.progress"}
+SHARED = {"zoo.files", "zoo.pages", "zoo.progress", "zoo.wording"}
 
 
 def modules(path):

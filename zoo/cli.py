@@ -2,14 +2,15 @@
 
 import contextlib
 import os
-import shlex
 import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+
+from zoo.wording import aligned, figures, moved, proof, word
 
 app = typer.Typer(
     name="zoo",
@@ -43,7 +44,7 @@ def models(
     names = list_models(pattern)
     if not names:
         raise ValueError(f"No model is called like {pattern!r}. `zoo models` shows them all.")
-    typer.echo(_aligned(text_rows(map(info, names), every_tag=pattern is not None)))
+    typer.echo(aligned(text_rows(map(info, names), every_tag=pattern is not None)))
     if pattern is None:
         typer.echo("\nzoo models NAME says all about one.")
 
@@ -109,10 +110,72 @@ def train(
     wish = "auto" if cache else False
     with _signals_end_the_program():
         run = zoo.fine_tune(model, data, cache_features=wish, directory=out, time_limit=time_limit, **fields)
-    typer.echo(_figures(run))
-    folder = _word(run.directory)
+    typer.echo(figures(run))
+    folder = word(run.directory)
     typer.echo(f"\nNext: zoo evaluate {folder} --split {'test' if len(run.data.test) else 'dev'}")
     typer.echo(f"      zoo export {folder}")
+
+
+@app.command("search")
+def search_command(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE, show_default=False)],
+    model: Annotated[str, typer.Option(help='A name from `zoo models`; "auto" lets the space choose.')] = "auto",
+    space: Annotated[str, typer.Option(help="What is tried: head, transfer or scratch.")] = "head",
+    algorithm: Annotated[str, typer.Option(help="bayesian, random, grid or hyperband.")] = "bayesian",
+    trials: Annotated[int, typer.Option(help="How many in all, those of an earlier call included.")] = 20,
+    objective: Annotated[str, typer.Option(help="A metric of the history.")] = "val_accuracy",
+    direction: Annotated[str, typer.Option(help="max or min.")] = "max",
+    prune: Annotated[bool, typer.Option("--prune", help="End trials that are worse than the median.")] = False,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Trials at once.", show_default="as the machine allows"),
+    ] = None,
+    epochs: Annotated[Optional[int], typer.Option(help="Of each trial.", show_default="auto")] = None,  # noqa: UP045
+    image_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Side of the pictures in pixels.", show_default="the model's own"),
+    ] = None,
+    depth: Annotated[int, typer.Option(help=DEPTH)] = 1,
+    seed: Annotated[int, typer.Option(help="Decides splits, proposals and trainings.")] = 0,
+    time_limit: Annotated[Optional[float], typer.Option(help="Seconds for this call.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder of the search; an existing one goes on.", show_default="a new runs/search-N"),
+    ] = None,
+) -> None:
+    """Train with one set of hyperparameters after another, and write a page about what came of it."""
+    fields: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    _check(model, fields, None)
+    _load_keras()
+    import tuning
+    import zoo
+    from tuning.loop import SearchStopped
+
+    data = zoo.load_data(source, image_size=image_size, depth=depth, seed=seed)
+    typer.echo(f"{data.summary()}\n")
+    try:
+        result = tuning.search(
+            model,
+            data,
+            space=space,
+            algorithm=algorithm,
+            trials=trials,
+            objective=objective,
+            direction=direction,
+            pruning="median" if prune else None,
+            workers="auto" if workers is None else workers,
+            directory=out,
+            seed=seed,
+            time_limit=time_limit,
+            **fields,
+        )
+    except SearchStopped as stopped:
+        _stop(str(stopped), 2)
+    typer.echo(f"\n{result}")
+    typer.echo(f"\n{word(result.report())}: a page for a browser")
+    if result.hopeful:
+        split = "test" if len(data.test) else "dev"
+        typer.echo(f"Next: zoo evaluate {word(result.folder(result.best_trial))} --split {split}")
 
 
 @app.command("preview")
@@ -159,10 +222,10 @@ def scan(
     typer.echo(str(manifest))
     if html is not None:
         manifest.to_html(html)
-        typer.echo(f"{_word(html)}: a page with the doubtful pictures, for a browser")
+        typer.echo(f"{word(html)}: a page with the doubtful pictures, for a browser")
     if csv is not None:
         manifest.to_csv(csv)
-        typer.echo(f"{_word(csv)}: {len(manifest.table)} rows")
+        typer.echo(f"{word(csv)}: {len(manifest.table)} rows")
 
 
 @app.command()
@@ -180,8 +243,8 @@ def evaluate(
     evaluation = zoo.load_run(directory, data).evaluate(split, augment=augment, views=views)
     typer.echo(str(evaluation))
     name = split if augment == "none" else f"{split}-{augment}-{views}"
-    typer.echo(f"\nA row a picture: {_word(directory / 'evaluation' / f'{name}.csv')}")
-    typer.echo(f"Next: zoo report {_word(directory)}{_moved(data)}")
+    typer.echo(f"\nA row a picture: {word(directory / 'evaluation' / f'{name}.csv')}")
+    typer.echo(f"Next: zoo report {word(directory)}{moved(data)}")
 
 
 @app.command()
@@ -191,7 +254,7 @@ def calibrate(directory: Directory, data: Moved = None) -> None:
     import zoo
 
     typer.echo(str(zoo.load_run(directory, data).calibrate()))
-    typer.echo(f"\nNext: zoo report {_word(directory)}{_moved(data)}")
+    typer.echo(f"\nNext: zoo report {word(directory)}{moved(data)}")
 
 
 @app.command()
@@ -211,7 +274,7 @@ def report(
     import zoo
 
     path = zoo.load_run(directory, data).report(compare=compare, importance=importance)
-    typer.echo(f"{_word(path)}: a page for a browser; its figures are in {_word(path.parent / 'evaluation')}")
+    typer.echo(f"{word(path)}: a page for a browser; its figures are in {word(path.parent / 'evaluation')}")
 
 
 @app.command()
@@ -231,9 +294,9 @@ def export(
     import zoo
 
     target = zoo.load_run(directory, data).export(out, formats=(format,))
-    proof = json.loads((target / "verification.json").read_text(encoding="utf-8"))
-    typer.echo(f"{_word(target)}: verified in a fresh process, {_proof(proof)}")
-    typer.echo(f"\nNext: zoo predict {_word(target)} IMAGE...")
+    found = json.loads((target / "verification.json").read_text(encoding="utf-8"))
+    typer.echo(f"{word(target)}: verified in a fresh process, {proof(found)}")
+    typer.echo(f"\nNext: zoo predict {word(target)} IMAGE...")
 
 
 @app.command()
@@ -254,7 +317,7 @@ def predict(
     if csv is None:
         shown = table.astype({"probability": object})
         shown["probability"] = [f"{value:.4f}" for value in table.probability]
-        typer.echo(_aligned([tuple(shown.columns), *shown.itertuples(index=False, name=None)]))
+        typer.echo(aligned([tuple(shown.columns), *shown.itertuples(index=False, name=None)]))
         return
     from zoo.files import write_text
 
@@ -289,7 +352,7 @@ def cache(
             for entry in entries
         ]
         titles = ("model", "split", "policy", "up to", "picture", "pictures", "views", "size", "used")
-        typer.echo(_aligned([titles, *rows]) + "\n")
+        typer.echo(aligned([titles, *rows]) + "\n")
     total = sum(entry.bytes for entry in entries)
     typer.echo(f"{size(total)} of {size(store.limit)} in {store.directory}")
 
@@ -319,7 +382,7 @@ def _check(model: str, fields: dict, picture: Path | None) -> None:
     if picture is not None and fields["augment"] in ("auto", "none"):
         raise ValueError("A preview shows what an augmentation does; choose one, such as --augment medium.")
     if picture is not None and picture.suffix.lower() != ".png":
-        raise ValueError(f"A preview is written as PNG; name it so. Received: {_word(picture)}")
+        raise ValueError(f"A preview is written as PNG; name it so. Received: {word(picture)}")
 
 
 def _preview(model: str, data, fields: dict, path: Path) -> str:
@@ -333,13 +396,7 @@ def _preview(model: str, data, fields: dict, path: Path) -> str:
     with writing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
     height, width = recipe.image_size  # pyright: ignore[reportGeneralTypeIssues]
-    return f"{augmenting.described(recipe)}\n{_word(path)}: training pictures of {height}x{width}, eight epochs of each"
-
-
-def _proof(proof: dict) -> str:
-    """What a verification found, in a phrase."""
-    largest = max(value for batches in proof["max_difference"].values() for value in batches.values())
-    return f"largest difference {largest:.1e} of {proof['tolerance']:.0e} allowed on {proof['samples']} pictures"
+    return f"{augmenting.described(recipe)}\n{word(path)}: training pictures of {height}x{width}, eight epochs of each"
 
 
 def _load_keras() -> None:
@@ -368,32 +425,3 @@ def _signals_end_the_program():
 def _stop(message: str, code: int) -> None:
     typer.echo(f"zoo: {message}", err=True)
     sys.exit(code)
-
-
-def _figures(run) -> str:
-    """The figures of a run's best epoch in a line."""
-    best = run.best_epoch
-    names = {"val_accuracy": "dev accuracy", "val_loss": "dev loss", "accuracy": "training accuracy"}
-    parts = [f"{label} {run.history[name][best - 1]:.4f}" for name, label in names.items() if name in run.history]
-    return f"{_word(run.directory)}: epoch {best} of {len(run.history['loss'])} is the best, {', '.join(parts)}"
-
-
-def _word(path: Path) -> str:
-    """A path as it can be typed."""
-    from zoo.files import shown
-
-    return shlex.quote(shown(path))
-
-
-def _moved(data: str | None) -> str:
-    """The option as it was given, for the next command."""
-    return "" if data is None else f" --data {shlex.quote(data)}"
-
-
-def _aligned(rows: list[tuple]) -> str:
-    """Rows of text in columns."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )

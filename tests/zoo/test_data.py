@@ -360,3 +360,26 @@ def test_a_table_that_is_none_is_named(tmp_path):
     for name in ("latin.csv", "empty.csv"):
         with pytest.raises(ValueError, match=f"{name} cannot be read"):
             zoo.load_data(tmp_path / name)
+
+
+def test_without_dev_all_but_the_test_set_is_for_training_and_nothing_is_decoded_twice(photos):
+    data = zoo.load_data(photos, image_size=16)
+    pixels = dict(zip([*data.train.paths, *data.dev.paths], [*data.train.pixels(), *data.dev.pixels()], strict=True))
+    fingerprint = data.fingerprint
+    for file in photos.rglob("*.*"):
+        file.unlink()
+    more = data.without_dev()
+    assert sorted(more.train.paths) == sorted(pixels) and len(more.dev) == 0
+    assert more.test.paths == data.test.paths and more.class_names == data.class_names
+    for path, image in zip(more.train.paths, more.train.pixels(), strict=True):
+        np.testing.assert_array_equal(image, pixels[path])
+    assert len(data.dev) > 0 and data.fingerprint == fingerprint != more.fingerprint
+    with pytest.raises(ValueError, match="no dev set, so its pictures cannot be trained on"):
+        more.without_dev()
+
+
+def test_without_dev_also_of_a_fold_and_at_another_size(photos):
+    part = next(iter(zoo.load_data(photos, image_size=16).folds(3)))
+    more = part.without_dev().configured(image_size=12)
+    assert set(more.train.paths) == {*part.train.paths, *part.dev.paths}
+    assert more.train.pixels().shape == (len(part.train) + len(part.dev), 12, 12, 3)

@@ -87,6 +87,18 @@ def test_the_hidden_layer_is_as_wide_as_the_features_up_to_512():
     assert tiny("hidden").get_layer("head_hidden").activation is keras.activations.relu
 
 
+def test_the_hidden_layer_is_as_wide_as_told():
+    model = tiny("hidden", hidden_units=700)
+    assert model.get_layer("head_hidden").kernel.shape == (8, 700)
+    assert model.get_layer("head_dense").kernel.shape == (700, 3)
+    for kind in ("linear", "average+max"):
+        with pytest.raises(ValueError, match='`hidden_units` is the width of the head "hidden"'):
+            tiny(kind, hidden_units=8)
+    for units in (0, 2.5, True, "8"):
+        with pytest.raises(ValueError, match="`hidden_units` must be a whole number of at least 1, or None"):
+            tiny("hidden", hidden_units=units)
+
+
 def test_kernels_of_every_head_are_drawn_and_held_small():
     keras.utils.set_random_seed(0)
     model = tiny("hidden", filters=(4, 400), l2=0.01)
@@ -131,6 +143,43 @@ def test_a_head_of_another_kind_is_replaced(ours, theirs, tmp_path):
                 np.testing.assert_array_equal(keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(other))
         for path_of, value in values(model, "head_").items():
             assert np.any(value) == path_of.endswith("kernel"), path_of  # drawn; biases begin at 0
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+@pytest.mark.parametrize(("ours", "theirs"), [(5, 5), (5, 6), (None, 5), (5, None), (3, 8)])
+def test_a_hidden_layer_is_loaded_where_it_is_as_wide_and_replaced_where_not(ours, theirs, suffix, tmp_path):
+    trained, path = filled("hidden", hidden_units=theirs), tmp_path / f"trained{suffix}"
+    (trained.save if suffix == ".keras" else trained.save_weights)(path)
+    model = tiny("hidden", hidden_units=ours, weights=path)
+    for name, expected in values(trained, "st").items():
+        np.testing.assert_array_equal(values(model)[name], expected, err_msg=name)
+    if ours == theirs:
+        for name, expected in values(trained, "head_").items():
+            np.testing.assert_array_equal(values(model)[name], expected, err_msg=name)
+    else:
+        for name, value in values(model, "head_").items():
+            assert np.any(value) == name.endswith("kernel"), name  # drawn; biases begin at 0
+
+
+@pytest.mark.parametrize("theirs", ["linear", "average+max"])
+def test_a_hidden_layer_of_any_width_takes_the_place_of_another_head(theirs, tmp_path):
+    path = tmp_path / "trained.weights.h5"
+    filled(theirs).save_weights(path)
+    model = tiny("hidden", hidden_units=16, weights=path)  # its head_dense has the inputs of "average+max"
+    assert not np.any(keras.ops.convert_to_numpy(model.get_layer("head_dense").bias))
+    filled("hidden", hidden_units=16).save_weights(path)
+    model = tiny(theirs, weights=path)
+    assert not np.any(keras.ops.convert_to_numpy(model.get_layer("head_dense").bias))
+
+
+def test_a_head_whose_layers_do_not_fit_each_other_is_refused(tmp_path):
+    path = tmp_path / "trained.weights.h5"
+    net = tiny("hidden")
+    pooled = net.get_layer("head_pool").output
+    apart = [keras.layers.Dense(units, name=name)(pooled) for name, units in (("head_hidden", 5), ("head_dense", 3))]
+    keras.Model(net.input, apart).save_weights(path)
+    with pytest.raises(ValueError, match="layer 'head_hidden' needs"):
+        tiny("hidden", hidden_units=7, weights=path)
 
 
 def test_a_classifier_of_the_same_shape_under_another_head_is_not_taken(tmp_path):

@@ -4,7 +4,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from zoo.training.recipe import AUTO, TABLE, Facts, Recipe, resolve
+from zoo.training.recipe import AUTO, Recipe
+from zoo.training.table import TABLE, Facts, resolve
 
 FACTS = Facts(
     pictures=245,

@@ -199,6 +199,27 @@ class Data:
         manifest = replace(self.manifest, table=self.manifest.table.drop(left_out))
         return self._copy(manifest, origin=self)
 
+    def without_dev(self) -> "Data":
+        """A copy whose dev pictures are training pictures, to train once more on all but the test set.
+
+        For when everything is decided: nothing watches such a training, so its epochs should be those that were found
+        with the dev set. Pictures that were prepared once are not prepared again.
+
+        Raises:
+            ValueError: If there is no dev set.
+
+        Example:
+            last = zoo.fine_tune("convnet", data.without_dev(), recipe=run.recipe)
+        """
+        if not len(self.dev):
+            raise ValueError(
+                "There is no dev set, so its pictures cannot be trained on. Train on the data as they are."
+            )
+        table = self.manifest.table.copy()
+        usable = self.manifest.usable
+        table.loc[usable.index[usable.split == "dev"], "split"] = "train"
+        return self._copy(replace(self.manifest, table=table), origin=self)
+
     def preview(self, per_class: int = 6, most_classes: int = 10):
         """A matplotlib figure: a row a class, with training pictures as the network gets them (without augmentation).
 

@@ -13,6 +13,7 @@ from zoo.models import blocks
 
 PADDINGS = ("same", "valid")
 POOLINGS = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
+_MOST_GROUPS = 4
 
 
 def lenet5(x):
@@ -129,6 +130,8 @@ def convnet(
     pooling="max",
     batch_norm=True,
     feature_dropout=0.0,
+    depth=1,
+    connections="dense",
 ):
     """Pooling, convolution, batch normalisation and activation in turn; the stem has no pooling.
 
@@ -137,11 +140,16 @@ def convnet(
     Args:
         filters: Channels of the stem and of each stage behind it.
         kernel_size: Side of every convolution's kernel in pixels.
-        stride: Step of every convolution.
+        stride: Step of the first convolution of the stem and of each stage.
         padding: "same" keeps the size of what is convolved, "valid" loses its border.
         pooling: "max", "average", or None where strides alone shall shrink the picture.
         batch_norm: Whether batch normalisation stands between each convolution and its activation.
         feature_dropout: Share of values dropped at the end of each stage; `create`'s own `dropout` is that of the head.
+        depth: Convolutions of the stem and of each stage, each with its normalisation and activation.
+        connections: "dense": each filter sees all channels; "grouped": those of its group, of up to four, as AlexNet
+            had two (Krizhevsky et al. 2012); "depthwise": one channel, and a 1x1 convolution mixes them (Howard et al.
+            2017, https://arxiv.org/abs/1704.04861, without the normalisation between the two). The first convolution
+            is dense always.
 
     Raises:
         ValueError: If an argument is out of its range, or the picture is too small for the sizes asked for.
@@ -152,27 +160,58 @@ def convnet(
         raise ValueError(f"`padding` must be one of {PADDINGS}. Received: padding={padding!r}")
     if pooling is not None and pooling not in POOLINGS:
         raise ValueError(f"`pooling` must be one of {tuple(POOLINGS)} or None. Received: pooling={pooling!r}")
+    if connections not in _CONVOLUTIONS:
+        raise ValueError(f"`connections` must be one of {tuple(_CONVOLUTIONS)}. Received: connections={connections!r}")
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise ValueError(f"`depth` must be a whole number of at least 1. Received: depth={depth!r}")
     for k, channels in enumerate(filters):
         name = f"stage{k}" if k else "stem"
         if k and pooling is not None:
             _needs(x, 2, name)
             x = POOLINGS[pooling](2, name=f"{name}_pool")(x)
-        if padding == "valid":
-            _needs(x, kernel_size, name)
-        x = layers.Conv2D(
-            channels,
-            kernel_size,
-            strides=stride,
-            padding=padding,
-            use_bias=not batch_norm,
-            kernel_initializer=blocks.UNDRAWN,
-            name=f"{name}_conv",
-        )(x)
-        x = blocks.batch_norm(x, name=f"{name}_bn") if batch_norm else x
-        x = layers.Activation("relu", name=f"{name}_act")(x)
+        for i in range(depth):
+            if padding == "valid":
+                _needs(x, kernel_size, name)
+            number = i + 1 if i else ""  # the names of one convolution a stage have no number
+            convolve = _CONVOLUTIONS[connections if k or i else "dense"]
+            x = convolve(
+                x,
+                channels,
+                kernel_size,
+                name=f"{name}_conv{number}",
+                strides=1 if i else stride,
+                padding=padding,
+                use_bias=not batch_norm,
+            )
+            x = blocks.batch_norm(x, name=f"{name}_bn{number}") if batch_norm else x
+            x = layers.Activation("relu", name=f"{name}_act{number}")(x)
         if feature_dropout:
             x = layers.Dropout(feature_dropout, name=f"{name}_dropout")(x)
     return x
+
+
+def _dense(x, channels, kernel_size, *, groups=1, name, **how):
+    return layers.Conv2D(channels, kernel_size, groups=groups, kernel_initializer=blocks.UNDRAWN, name=name, **how)(x)
+
+
+def _grouped(x, channels, kernel_size, **how):
+    groups = max(n for n in range(1, _MOST_GROUPS + 1) if x.shape[-1] % n == channels % n == 0)
+    return _dense(x, channels, kernel_size, groups=groups, **how)
+
+
+def _depthwise(x, channels, kernel_size, *, name, strides, padding, use_bias):
+    x = layers.DepthwiseConv2D(
+        kernel_size,
+        strides=strides,
+        padding=padding,
+        use_bias=False,  # the convolution behind it has one
+        depthwise_initializer=blocks.UNDRAWN,
+        name=name.replace("_conv", "_depthwise"),
+    )(x)
+    return _dense(x, channels, 1, use_bias=use_bias, name=name)
+
+
+_CONVOLUTIONS = {"dense": _dense, "grouped": _grouped, "depthwise": _depthwise}
 
 
 def _needs(x, size, name):

@@ -13,31 +13,45 @@ _POOL, _BOTH = "head_pool", "head_pool_both"
 _WIDEST = 512  # of the hidden layer, as in fastai's head
 
 
-def head(x, kind, *, classes, dropout=0.0, activation: str | None = "softmax"):
+def head(x, kind, *, classes, hidden_units: int | None = None, dropout=0.0, activation: str | None = "softmax"):
     """Pooling, dropout where it is wanted, and the classifier `head_dense`.
 
-    "linear" is one dense layer behind the average of the map. "hidden" puts a dense layer with ReLU between, as wide as
-    the features but at most 512; it drops before both. "average+max" has the largest value of each channel beside the
-    average. Both are parts of the head of fastai's `vision_learner` (Howard and Gugger 2020,
-    https://arxiv.org/abs/2002.04688), without its batch normalisation.
+    "linear" is one dense layer behind the average of the map. "hidden" puts a dense layer with ReLU between, of
+    `hidden_units`, by default as wide as the features but at most 512; it drops before both. "average+max" has the
+    largest value of each channel beside the average. Both are parts of the head of fastai's `vision_learner` (Howard
+    and Gugger 2020, https://arxiv.org/abs/2002.04688), without its batch normalisation.
 
     (n, h, w, c) -> (n, classes)
 
     Raises:
-        ValueError: If there is no such kind, or if the map is one pixel, whose average and largest value are one.
+        ValueError: If there is no such kind, if it has no hidden layer to be of `hidden_units`, or if the map is one
+            pixel, whose average and largest value are one.
     """
     if kind not in KINDS:
         raise ValueError(f"`head` must be one of {KINDS}. Received: head={kind!r}")
-    features = x.shape[-1]
+    units = _checked_units(hidden_units, kind, features=x.shape[-1])
     if kind == "average+max":
         x = _average_and_max(x)
     else:
         x = layers.GlobalAveragePooling2D(dtype="float32", name=_POOL)(x)
     x = _dropped(x, dropout, "head_dropout")
     if kind == "hidden":
-        x = _dense(x, min(_WIDEST, features), "relu", HIDDEN)
+        x = _dense(x, units, "relu", HIDDEN)
         x = _dropped(x, dropout, "head_hidden_dropout")
     return _dense(x, classes, activation, DENSE)
+
+
+def _checked_units(units, kind, *, features) -> int:
+    if units is None:
+        return min(_WIDEST, features)
+    if kind != "hidden":
+        raise ValueError(
+            f'`hidden_units` is the width of the head "hidden"; leave it out with another one. '
+            f"Received: hidden_units={units!r}, head={kind!r}"
+        )
+    if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+        raise ValueError(f"`hidden_units` must be a whole number of at least 1, or None. Received: {units!r}")
+    return units
 
 
 def kind_of(model: keras.Model) -> str:
@@ -46,15 +60,26 @@ def kind_of(model: keras.Model) -> str:
     return "hidden" if HIDDEN in names else "average+max" if _BOTH in names else "linear"
 
 
-def kind_of_file(kernels: Mapping[str, int], features: int) -> str | None:
-    """The kind of head that a file holds: layer name to the inputs of its kernel; None where it is none of ours."""
-    inputs = {name: kernels[name] for name in (HIDDEN, DENSE) if name in kernels}
+def units_of(model: keras.Model) -> int | None:
+    """The width of the hidden layer in the head of a model of `create`; None where there is no such layer."""
+    return model.get_layer(HIDDEN).units if kind_of(model) == "hidden" else None
+
+
+def kind_of_file(kernels: Mapping[str, tuple[int, int]], features: int) -> tuple[str, int | None] | None:
+    """The kind of head that a file holds and the width of its hidden layer; None where it is none of ours.
+
+    Args:
+        kernels: Layer name to the inputs and outputs of its kernel.
+        features: Channels of the last map.
+    """
+    inputs = {name: kernels[name][0] for name in (HIDDEN, DENSE) if name in kernels}
+    units = kernels[HIDDEN][1] if HIDDEN in kernels else None
     expected = {
         "linear": {DENSE: features},
-        "hidden": {HIDDEN: features, DENSE: min(_WIDEST, features)},
+        "hidden": {HIDDEN: features, DENSE: units},
         "average+max": {DENSE: 2 * features},
     }
-    return next((kind for kind in KINDS if expected[kind] == inputs), None)
+    return next(((kind, units) for kind in KINDS if expected[kind] == inputs), None)
 
 
 def _average_and_max(x):

@@ -24,7 +24,9 @@ def create(
     weights: str | os.PathLike | None = None,
     normalization: tuple | None = None,
     head: str = "linear",
+    hidden_units: int | None = None,
     dropout: float = 0.0,
+    l1: float = 0.0,
     l2: float = 0.0,
     kernel_initializer="he_normal",
     classifier_activation: str | None = "softmax",
@@ -47,15 +49,19 @@ def create(
         weights: None for fresh weights; "imagenet" for the model's best published weights; one of its tags
             ("timm/resnet50.a1_in1k"); or a file: `.weights.h5`, `.keras`, `.safetensors` of timm's or torchvision's
             networks, or an `.h5` file of keras.applications. The classifier is replaced where `classes` differs, the
-            whole head where the file's is of another kind; the first convolution is adapted to 1 or 4 channels.
+            whole head where the file's is of another kind or width; the first convolution is adapted to 1 or 4
+            channels.
         normalization: (mean, variance) of the pixels in 0..255, numbers or one a channel. By default a tag's own, or
             what a `.keras` file or timm's `config.json` beside a file says, else what takes 0..255 to -1..1.
         head: "linear", a dense layer behind the average of the last map; "hidden", with another dense layer between;
             or "average+max", with the largest value of each channel beside the average, which asks for a last map
             larger than one pixel. Published weights bring a classifier for "linear" only.
+        hidden_units: Width of the dense layer between in the head "hidden"; None for as many units as there are
+            features, at most 512.
         dropout: Share of what goes into each dense layer of the head that is dropped in training.
-        l2: Weight of the squared kernels of all convolutions and dense layers in the loss; biases and batch
+        l1: Weight of the absolute kernels of all convolutions and dense layers in the loss; biases and batch
             normalisation are left out.
+        l2: Weight of the squares of the same kernels.
         kernel_initializer: For the kernels of all convolutions and dense layers: "he_normal" (He et al. 2015),
             "glorot_uniform" (Glorot and Bengio 2010), or any other initialiser of Keras.
         classifier_activation: "softmax", or None for logits.
@@ -85,11 +91,13 @@ def create(
     # In float32 even where the rest computes in less: half precision would round the pixels' mean.
     x = layers.Normalization(mean=mean, variance=variance, dtype="float32", name="stem_normalize")(image)
     x = build(x, **numbers)
-    x = heads.head(x, head, classes=classes, dropout=dropout, activation=classifier_activation)
+    x = heads.head(
+        x, head, classes=classes, hidden_units=hidden_units, dropout=dropout, activation=classifier_activation
+    )
     model = keras.Model(image, x, name=name)
 
     settings.initialize(model, kernel_initializer, draw="head_" if source else "")
-    settings.regularize(model, l2)
+    settings.regularize(model, l1=l1, l2=l2)
     if source:
         weight_files.load(model, source)
     model.zoo_weights = source.name if source else None

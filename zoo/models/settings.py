@@ -50,19 +50,20 @@ def initialize(model: keras.Model, initializer, *, draw: str = ""):
                 kernel.assign(_drawn(wanted, kernel, depthwise=prefix == "depthwise"))
 
 
-def regularize(model: keras.Model, l2: float):
-    """Adds `l2` times the sum of squares of every kernel to the loss.
+def regularize(model: keras.Model, *, l1: float, l2: float):
+    """Adds `l1` times the sum of absolute values and `l2` times the sum of squares of every kernel to the loss.
 
     Raises:
-        ValueError: If `l2` is negative.
+        ValueError: If one of them is negative.
     """
-    if l2 < 0:
-        raise ValueError(f"`l2` must not be negative. Received: l2={l2}")
-    if not l2:
+    for name, factor in (("l1", l1), ("l2", l2)):
+        if factor < 0:
+            raise ValueError(f"`{name}` must not be negative. Received: {name}={factor}")
+    if not (l1 or l2):
         return
     for layer in model.layers:
         for kernel, prefix in kernels(layer):
-            regularizer = regularizers.L2(l2)
+            regularizer = regularizers.L1L2(l1, l2) if l1 else regularizers.L2(l2)
             setattr(layer, f"{prefix}_regularizer", regularizer)  # what the config holds
             kernel.regularizer = regularizer  # what acts
 

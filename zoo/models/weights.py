@@ -293,11 +293,12 @@ def _plan(model, tensors: Mapping[str, Sequence[Any] | None], wrong: list[str], 
 
 
 def _another_head(model, tensors) -> Collection[str]:
-    """The layers of a head, if the file's is of another kind than the model's, so that it is replaced as a whole."""
+    """The layers of a head, if the file's is of another kind or width, so that it is replaced as a whole."""
     layers = (heads.HIDDEN, HEAD)
-    inputs = {name: math.prod(tensors[name][0].shape[:-1]) for name in layers if tensors.get(name)}
-    kind = heads.kind_of_file(inputs, features=model.get_layer("head_pool").output.shape[-1])
-    return () if kind in (None, heads.kind_of(model)) else layers
+    shapes = {name: tensors[name][0].shape for name in layers if tensors.get(name)}
+    kernels = {name: (math.prod(shape[:-1]), shape[-1]) for name, shape in shapes.items()}
+    found = heads.kind_of_file(kernels, features=model.get_layer("head_pool").output.shape[-1])
+    return () if found in (None, (heads.kind_of(model), heads.units_of(model))) else layers
 
 
 def _shapes(variables):

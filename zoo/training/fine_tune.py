@@ -17,7 +17,6 @@ from zoo.models.temperature import temperature_of, with_temperature
 from zoo.progress import timed
 from zoo.training import augmenting, caching, fitting, hardware, preparing, resuming
 from zoo.training import folder as run_folder
-from zoo.training.folder import epochs
 from zoo.training.phases import phases
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run, load_run
@@ -33,6 +32,7 @@ def fine_tune(
     cache_features: str | bool = "auto",
     directory: str | os.PathLike | None = None,
     time_limit: float | None = None,
+    stop_after: int | None = None,
     resume: bool = True,
     **given,
 ) -> Run:
@@ -55,14 +55,19 @@ def fine_tune(
             not of our `callbacks`: they would be handed a part of the network. True keeps them wherever there is room,
             False never.
         directory: The run's folder; by default a new `runs/NAME-N`. Where it holds the finished run of the same recipe
-            and data, that is returned; one that was cut short goes on where it was, to the same end.
+            and data, that is returned; one that was cut short goes on where it was, to the same end. So does a copy.
         time_limit: Seconds that this call may train; an epoch in which they run out is cut short, and the run is
             finished then. A run that is resumed has all of them again.
+        stop_after: Epochs of the recipe after which this call stops; schedule, phases and patience stay those of the
+            whole. The folder holds a run then, with the best epoch so far, which the same call with more of them or
+            none goes on with, to the end that it would have come to at once; with as many or fewer it returns that
+            run. `load_run` gives it until the longer one is written, a call that is killed meanwhile or not; then its
+            evaluations go, and a report and an export stay as they were. A begun epoch is ended.
         resume: False refuses a folder that holds a run.
         **given: Fields of `Recipe`, such as epochs=20, freeze="large", weights="imagenet", seed=0.
 
     Raises:
-        TypeError: If a field is unknown, or `data` is no Data.
+        TypeError: If a field is unknown, `data` is no Data, or `stop_after` is no whole number.
         ValueError: If a field is out of range, the model does not fit the data, or the folder holds something else,
             such as a run of another recipe, on other data or from another model.
         FileNotFoundError: If weights are neither there nor can be fetched.
@@ -78,6 +83,8 @@ def fine_tune(
         raise TypeError(f"`recipe` must be a zoo.Recipe, such as run.recipe. Received: {type(recipe).__name__}")
     if time_limit is not None and not (isinstance(time_limit, (int, float)) and time_limit > 0):
         raise ValueError(f"`time_limit` must be a number of seconds above 0. Received: time_limit={time_limit!r}")
+    if stop_after is not None:
+        _check_epochs(stop_after)
     callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
     if cache_features not in ("auto", True, False):
         raise ValueError(f'`cache_features` must be "auto", True or False. Received: {cache_features!r}')
@@ -87,13 +94,15 @@ def fine_tune(
     begun = folder is not None and resuming.holds_run(folder, resume)
     if folder is not None and begun:
         recipe = resuming.settled(folder, model, recipe, data, cache_features)
-        if run_folder.finished(folder):
-            print(f"{shown(folder)} holds this run already, finished.")
+        if run_folder.finished(folder, stop_after):
+            stopped = run_folder.stopped_after(folder)
+            how = f"stopped after {stopped} of {recipe.epochs} epochs" if stopped else "finished"
+            print(f"{shown(folder)} holds this run already, {how}.")
             return _finished(folder, model, data)
     with contextlib.ExitStack() as stack:
         if folder is not None and begun:
             stack.enter_context(resuming.held(folder))
-            if run_folder.finished(folder):  # by another process, until just now
+            if run_folder.finished(folder, stop_after):  # by another process, until just now
                 return _finished(folder, model, data)
         own = isinstance(model, keras.Model)
         keras.utils.set_random_seed(int(recipe.seed))
@@ -126,16 +135,32 @@ def fine_tune(
         print(f"{shown(folder)}\n{recipe}\n")
 
         deadline = None if time_limit is None else started + time_limit
-        history = fitting.fit(network, data, recipe, parts, plans, callbacks, deadline, folder, spent)
-        ran = [(phase, plan) for phase, plan in zip(parts, plans, strict=True) if phase.first < epochs(history)]
-        record["frozen_part"] = [{**asdict(phase), **plan.record()} for phase, plan in ran]
+        stop = None if stop_after is None else resuming.Stop(stop_after)
+        history = fitting.fit(network, data, recipe, parts, plans, callbacks, deadline, folder, spent, stop)
+        stopped = stop and stop.reached
+        handover = resuming.Handover(folder, parts)
+        ran = [number == 0 or handover.begun(number) for number in range(len(parts))]
+        record["frozen_part"] = [
+            {**asdict(part), **plan.record(), "ran": so} for part, plan, so in zip(parts, plans, ran, strict=True)
+        ]
+        record.pop("stopped_after", None)
         record["seconds"] = round(time.monotonic() - started, 1)  # of the process that ended it, as are its parts
         record["time"] = {what: round(seconds, 2) for what, seconds in spent.items()}
-        run_folder.write_json(folder / run_folder.ENVIRONMENT, record)
+        if stopped:
+            record["stopped_after"] = stopped
+            print(f"Stopped after {stopped} of {recipe.epochs} epochs, as was asked for.")
         with original_rates(network):
-            run_folder.write_end(folder, network, history)
-        resuming.Handover(folder, parts).tidy()
-        return Run(network, recipe, history, data, folder, cached=ran[-1][1].cached)
+            run_folder.write_end(folder, network, history, record)
+        if not stopped:
+            handover.tidy()
+        return Run(network, recipe, history, data, folder, cached=run_folder.was_cached(folder))
+
+
+def _check_epochs(stop_after) -> None:
+    if isinstance(stop_after, bool) or not isinstance(stop_after, int):
+        raise TypeError(f"`stop_after` must be a whole number of epochs, or None. Received: stop_after={stop_after!r}")
+    if stop_after < 1:
+        raise ValueError(f"`stop_after` must be at least 1 epoch, or None. Received: stop_after={stop_after}")
 
 
 def _finished(folder: Path, model: str | keras.Model, data: Data) -> Run:

@@ -20,6 +20,7 @@ RECIPE, DATA, ENVIRONMENT, MANIFEST = "recipe.json", "data.json", "environment.j
 CROSS_ENTROPY = "cross_entropy"  # the loss without penalties, in the history of runs that have some
 HISTORY, MODEL = "history.csv", "model.keras"  # the model is written last: where it stands, the run is whole
 CHECKPOINTS, GRADIENTS, EVALUATION = "checkpoints", "gradients.csv", "evaluation"
+LOOKS = "test_looks.json"  # among the evaluations: how often the test set was looked at
 
 
 def best_of(history: Mapping[str, Sequence[float]]) -> int:
@@ -35,9 +36,22 @@ def epochs(history: Mapping[str, Sequence[float]]) -> int:
     return len(next(iter(history.values()), ()))
 
 
-def finished(directory: Path) -> bool:
-    """Whether a folder holds a whole run."""
+def whole(directory: Path) -> bool:
+    """Whether a folder holds a run that `load_run` takes, be it one that was stopped and can go on."""
     return (directory / MODEL).exists() and (directory / HISTORY).exists()
+
+
+def finished(directory: Path, stop_after: int | None = None) -> bool:
+    """Whether a folder holds a whole run with nothing left to train, or nothing before the epoch that is to be last."""
+    if not whole(directory):
+        return False
+    stopped = stopped_after(directory)
+    return stopped is None or (stop_after is not None and stop_after <= stopped)
+
+
+def stopped_after(directory: Path) -> int | None:
+    """The epochs of the recipe after which a run was stopped, to go on some day; None where it was not."""
+    return _recorded(directory, lambda record: int(record["stopped_after"]))
 
 
 def begun(directory: Path) -> bool:
@@ -59,12 +73,21 @@ def write_start(directory: Path, recipe: Recipe, data: Data, environment: dict) 
         data.manifest.to_csv(temporary)
 
 
-def write_end(directory: Path, model: keras.Model, history: dict[str, list[float]]) -> None:
-    """The history, then the network of the best epoch."""
+def write_end(directory: Path, model: keras.Model, history: dict[str, list[float]], environment: dict) -> None:
+    """The history and what is known of the machine, then the network of the best epoch.
+
+    Where the run was stopped before, that network and its evaluations go once the new network is on disk: they must not
+    stand beside the history of another.
+    """
     table = pd.DataFrame({"epoch": range(1, epochs(history) + 1), **history})
-    write_text(directory / HISTORY, table.to_csv(index=False))
     with writing(directory / MODEL) as temporary:
         model.save(temporary)
+        (directory / MODEL).resolve().unlink(missing_ok=True)
+        for path in [*(directory / EVALUATION).glob("*.json"), *(directory / EVALUATION).glob("*.csv")]:
+            if path.name != LOOKS:
+                path.unlink()
+        write_text(directory / HISTORY, table.to_csv(index=False))
+        write_json(directory / ENVIRONMENT, environment)
 
 
 def mixing_asked(directory: Path) -> str | None:
@@ -93,8 +116,17 @@ def data_fingerprint(directory: Path) -> str | None:
 
 
 def was_cached(directory: Path) -> bool:
-    """Whether the last phase of a run computed its frozen part once; a hint, so a missing file says no."""
-    return bool((computed_once(directory) or [False])[-1])
+    """Whether the last phase that ran computed its frozen part once; a hint, so a missing file says no."""
+    ran = _recorded(directory, lambda record: [part for part in record["frozen_part"] if part.get("ran", True)])
+    return bool(ran and ran[-1].get("computed_once"))
+
+
+def looks(directory: Path) -> int:
+    """How often the test set of a run was evaluated; 0 where that cannot be read."""
+    with contextlib.suppress(OverflowError):  # of a file that says infinity
+        times = _recorded(directory, lambda record: int(record["times"]), f"{EVALUATION}/{LOOKS}")
+        return max(0, times or 0)
+    return 0
 
 
 def _recorded(directory: Path, find: Callable[[dict], Any], file: str = ENVIRONMENT) -> Any:
@@ -105,9 +137,10 @@ def _recorded(directory: Path, find: Callable[[dict], Any], file: str = ENVIRONM
         return None
 
 
-def read_history(path: Path) -> dict[str, list[float]]:
+def read_history(path: Path, until: int | None = None) -> dict[str, list[float]]:
+    """Metric name to a value an epoch; with `until`, no later ones, such as those of a training that goes on."""
     with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if until is None or int(row["epoch"]) <= until]
     return {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}
 
 

@@ -1,6 +1,7 @@
 """From a wish to a recipe without an "auto", and to the network and the data that it describes."""
 
 import contextlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,11 +10,17 @@ import keras
 import numpy as np
 
 from zoo.data.collection import Data
+from zoo.data.order import steps
 from zoo.models.catalog import CATALOG, find_tag, info
 from zoo.models.outputs import checked_probabilities
 from zoo.models.registry import create
 from zoo.training import hardware
-from zoo.training.recipe import AUTO, Facts, Recipe, resolve
+from zoo.training.phases import phases
+from zoo.training.recipe import AUTO, Recipe
+from zoo.training.table import Facts, resolve
+
+# what is settled when a model is built
+_BUILT = ("weights", "variant", "head", "hidden_units", "dropout", "l1", "l2", "kernel_initializer", "precision")
 
 
 def resolved(model: str | keras.Model, data: Data, recipe: Recipe) -> Recipe:
@@ -28,7 +35,7 @@ def resolved(model: str | keras.Model, data: Data, recipe: Recipe) -> Recipe:
     elif model != AUTO or recipe.model == AUTO:
         recipe = recipe.with_fields({"model": model})
     if not own:  # what is "as given" was said of a model that was handed over
-        kept = [name for name in ("head", "precision") if getattr(recipe, name) == "as given"]
+        kept = [name for name in ("head", "kernel_initializer", "precision") if getattr(recipe, name) == "as given"]
         recipe = recipe.with_fields(dict.fromkeys(kept, AUTO))
     if not own and recipe.model != AUTO:
         info(recipe.model)  # an unknown name is refused with the nearest known one
@@ -44,12 +51,24 @@ def resolved(model: str | keras.Model, data: Data, recipe: Recipe) -> Recipe:
         precision=hardware.precision(hardware.device()),
         own_model=own,
     )
-    return resolve(recipe, facts)
+    recipe = resolve(recipe, facts)
+    _check_accumulation(recipe, len(data.train))
+    return recipe
+
+
+def _check_accumulation(recipe: Recipe, pictures: int) -> None:
+    """Refuses what would never move the weights in one of the phases."""
+    shortest = min(phase.length for phase in phases(recipe)) * steps(pictures, int(recipe.batch_size))
+    if int(recipe.accumulation) > shortest:
+        raise ValueError(
+            f"`accumulation` must be at most the steps of the shortest phase, {shortest} for {pictures} pictures with "
+            f"batch_size={recipe.batch_size}. Received: accumulation={recipe.accumulation}"
+        )
 
 
 def _for_own_model(model: keras.Model, recipe: Recipe, data: Data) -> Recipe:
     """What a model that was handed over decides itself."""
-    for name in ("weights", "head", "dropout", "l2", "precision"):
+    for name in _BUILT:
         if getattr(recipe, name) != AUTO and recipe.reasons.get(name, "given") == "given":
             raise ValueError(f"`{name}` belongs to the building of a model, and this one is built. Leave it out.")
     inputs, outputs = (getattr(model, name, None) or [] for name in ("inputs", "outputs"))
@@ -89,11 +108,18 @@ def created(recipe: Recipe, data: Data) -> keras.Model:
     """The network that the recipe describes; from scratch it is normalised by the training pictures.
 
     Raises:
-        ValueError: If the recipe pulls towards pre-trained weights and has none.
+        ValueError: If the recipe pulls towards pre-trained weights and has none, or as `create`.
     """
     if recipe.l2_sp and not recipe.weights:
         raise ValueError(
             f"`l2_sp` pulls towards pre-trained weights, and there are none. Received: l2_sp={recipe.l2_sp}"
+        )
+    variant: Any = recipe.variant
+    shared = inspect.signature(create).parameters
+    if clash := [name for name in variant if name in shared]:
+        raise ValueError(
+            f"`variant` is for what the network itself takes, and {clash[0]!r} is the same for all networks; leave it "
+            f"out. Received: variant={variant}"
         )
     with _precision(recipe.precision):
         return create(
@@ -103,8 +129,12 @@ def created(recipe: Recipe, data: Data) -> keras.Model:
             weights=recipe.weights,
             normalization=None if recipe.weights else data.train.statistics(),
             head=recipe.head,
+            hidden_units=None if recipe.hidden_units is None else int(recipe.hidden_units),
             dropout=float(recipe.dropout),
+            l1=float(recipe.l1),
             l2=float(recipe.l2),
+            kernel_initializer=recipe.kernel_initializer,
+            **variant,
         )
 
 

@@ -1,4 +1,4 @@
-"""Recipe: every choice of a training, and the one table behind each "auto"."""
+"""Recipe: every choice of a training; what stands behind each "auto" is in `zoo.training.table`."""
 
 import difflib
 import json
@@ -10,29 +10,42 @@ from pathlib import Path
 from typing import Any
 
 import augment
-from zoo.models.catalog import CATALOG
 
 AUTO = "auto"
-BEFORE = {"sampling": "as is"}  # what was done before a recipe had these fields; files of that time lack them
 MIXING = ("none", "mixup", "cutmix")
 OPTIMIZERS = ("adamw", "adam", "sgd", "momentum", "rmsprop", "adagrad")
+MOMENTUM = {"adamw": 0.9, "adam": 0.9, "momentum": 0.9}  # the optimizers that have one, and what is usual there
+BETA2 = {"adamw": 0.999, "adam": 0.999, "rmsprop": 0.9}  # likewise
+WEIGHT_DECAY = {"adamw": 0.01}  # of the others 0 (Loshchilov and Hutter 2019)
+DECAY_RATES = {"inverse time": 1.0, "exponential": 0.95}  # the schedules that have one, and what is usual there
 AMOUNTS = ("none", "small", "medium", "large")
 CHOICES = {
     "augment": augment.POLICIES,
     "mixing": MIXING,
     "optimizer": OPTIMIZERS,
-    "schedule": ("cosine", "constant"),
+    "schedule": ("cosine", "constant", "inverse time", "exponential", "sqrt"),
     "sampling": ("as is", "balanced"),
     "head": ("linear", "hidden", "average+max", "as given"),
+    "kernel_initializer": ("he_normal", "glorot_uniform", "as given"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64", "as given"),
 }
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "views": ("a whole number of at least 0", lambda value: isinstance(value, int) and value >= 0),
     "learning_rate": ("a number above 0", lambda value: _number(value) and value > 0),
+    "momentum": ("a number in [0, 1)", lambda value: _number(value) and 0 <= value < 1),
+    "beta2": ("a number in [0, 1)", lambda value: _number(value) and 0 <= value < 1),
+    "weight_decay": ("a number of at least 0", lambda value: _number(value) and value >= 0),
+    "decay_rate": ("a number of at least 0", lambda value: _number(value) and value >= 0),
     "epochs": ("a whole number of at least 1", lambda value: isinstance(value, int) and value >= 1),
     "batch_size": ("a whole number of at least 1", lambda value: isinstance(value, int) and value >= 1),
+    "accumulation": ("a whole number of at least 1", lambda value: isinstance(value, int) and value >= 1),
     "label_smoothing": ("a number in [0, 1)", lambda value: _number(value) and 0 <= value < 1),
+    "hidden_units": (
+        "a whole number of at least 1, None",
+        lambda value: value is None or isinstance(value, int) and value >= 1,
+    ),
     "dropout": ("a number in [0, 1)", lambda value: _number(value) and 0 <= value < 1),
+    "l1": ("a number of at least 0", lambda value: _number(value) and value >= 0),
     "l2": ("a number of at least 0", lambda value: _number(value) and value >= 0),
     "l2_sp": ("a number of at least 0", lambda value: _number(value) and value >= 0),
     "layer_decay": ("a number above 0 and at most 1", lambda value: _number(value) and 0 < value <= 1),
@@ -42,13 +55,14 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that was chosen for a training, by hand or by `TABLE`.
+    """Everything that was chosen for a training, by hand or by the table of `zoo.training.table`.
 
     Every field may be "auto"; a recipe that came out of `fine_tune` holds no "auto" any more, and does the
     same again when it is handed back.
 
     Args:
         model: Name of the network.
+        variant: What the network itself takes, by name, such as {"filters": (16, 32)} of `convnet`; see `zoo.create`.
         weights: Weight tag, "imagenet", a file, or None for none.
         image_size: (height, width) in pixels, or one number for both.
         freeze: Amount that is held still: "none", "small", "medium" or "large"; or several, each smaller than the one
@@ -60,28 +74,46 @@ class Recipe:
             on version e modulo `views`. 0 for none: each epoch is augmented anew.
         optimizer: One of `OPTIMIZERS`.
         learning_rate: Rate of the head or, from scratch, of everything; a whole pre-trained network gets a tenth.
+        momentum: Coefficient of the running mean of the gradients: Nesterov's momentum (1983) of "momentum", beta_1 of
+            "adam" and "adamw" (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980). 0 for the others.
+        beta2: Coefficient of the running mean of the squared gradients: beta_2 of "adam" and "adamw", rho of "rmsprop"
+            (Hinton 2012). 0 for the others.
+        weight_decay: Share of each kernel that a step takes off, times the learning rate; apart from the loss, with
+            any optimizer, biases and batch normalisation left out (Loshchilov and Hutter 2019,
+            https://arxiv.org/abs/1711.05101). "adam" with it is "adamw".
         layer_decay: Ratio of the rates of neighbouring stages, the head's being the largest; 1 for one rate (Clark et
             al. 2020).
-        schedule: "cosine" or "constant".
+        schedule: "cosine", "constant", "inverse time", "exponential" or "sqrt": the decays of `callbacks`, each begun
+            anew with a phase.
+        decay_rate: How fast "inverse time" falls, above 0, or what "exponential" leaves of the rate after an epoch,
+            above 0 and below 1. 0 for the others.
         epochs: Total over all phases.
-        batch_size: Pictures a step.
+        batch_size: Pictures a step; batch normalisation sees no more at a time.
+        accumulation: Steps whose gradients are averaged before the weights move. What an epoch leaves over goes into
+            the next one of its phase.
         label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
         sampling: "balanced" draws every class equally often, rare ones repeatedly; "as is" each picture once an epoch.
         class_weights: "balanced" weighs each class in the loss by the inverse of its share; "none"; or a mapping of
             class names to weights above 0, where classes left out weigh 1.
         head: What stands behind the last map: "linear", "hidden" or "average+max"; see `zoo.create`.
+        hidden_units: Width of the dense layer between in the head "hidden"; None for as many as there are features,
+            at most 512.
         dropout: Rate before each dense layer of the head.
+        l1: Factor of the absolute kernels in the loss (Tibshirani 1996).
         l2: Factor of the squared kernels in the loss.
         l2_sp: Half the factor of the squared distance from the pre-trained weights in the loss (Li et al. 2018).
+        kernel_initializer: Where kernels start that no weights are loaded for: "he_normal" (He et al. 2015) or
+            "glorot_uniform" (Glorot and Bengio 2010).
         precision: Keras dtype policy.
         seed: Decides initial weights, dropout and the order of pictures.
         reasons: Why each field is what it is.
 
     Raises:
-        ValueError: If a field is out of range.
+        ValueError: If a field is out of range, or set where the optimizer or the schedule has no such thing.
     """
 
     model: str = AUTO
+    variant: str | Mapping[str, Any] = field(default=AUTO, hash=False)  # resolved it is a mapping always
     weights: str | None = AUTO
     image_size: tuple[int, int] | int | str = AUTO
     freeze: str | tuple[str, ...] = AUTO
@@ -90,17 +122,25 @@ class Recipe:
     views: int | str = AUTO
     optimizer: str = AUTO
     learning_rate: float | str = AUTO
+    momentum: float | str = AUTO
+    beta2: float | str = AUTO
+    weight_decay: float | str = AUTO
     layer_decay: float | str = AUTO
     schedule: str = AUTO
+    decay_rate: float | str = AUTO
     epochs: int | str = AUTO
     batch_size: int | str = AUTO
+    accumulation: int | str = AUTO
     label_smoothing: float | str = AUTO
     sampling: str = AUTO
     class_weights: str | Mapping[str, float] = AUTO
     head: str = AUTO
+    hidden_units: int | str | None = AUTO
     dropout: float | str = AUTO
+    l1: float | str = AUTO
     l2: float | str = AUTO
     l2_sp: float | str = AUTO
+    kernel_initializer: str = AUTO
     precision: str = AUTO
     seed: int | str = AUTO
     reasons: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -112,6 +152,7 @@ class Recipe:
             object.__setattr__(self, "weights", None)
         _check_freeze(self.freeze, self.epochs)
         _check_weights(self.class_weights)
+        _check_variant(self.variant)
         for name, options in CHOICES.items():
             value = getattr(self, name)
             if value != AUTO and value not in options:
@@ -120,6 +161,9 @@ class Recipe:
             value = getattr(self, name)
             if value != AUTO and (isinstance(value, bool) or not fits(value)):
                 raise ValueError(f"`{name}` must be {wanted}, or auto. Received: {name}={value!r}")
+        _check_owned("momentum", self.momentum, "optimizer", self.optimizer, MOMENTUM)
+        _check_owned("beta2", self.beta2, "optimizer", self.optimizer, BETA2)
+        _check_decay_rate(self.decay_rate, self.schedule)
         sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
         if self.image_size != AUTO and not (len(sides) <= 2 and all(isinstance(n, int) and n > 0 for n in sides)):
             raise ValueError(
@@ -130,6 +174,9 @@ class Recipe:
     def with_fields(self, given: Mapping[str, Any]) -> "Recipe":
         """A copy with some fields set by hand.
 
+        What the table chose to suit a field that changes, such as the optimizer's momentum, is "auto" again; so is the
+        variant of another network.
+
         Raises:
             TypeError: If there is no such field; the message names the nearest.
         """
@@ -139,8 +186,15 @@ class Recipe:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"Did you mean `{near[0]}`?" if near else f"There are: {', '.join(known)}."
                 raise TypeError(f"A recipe has no field `{name}`. {hint}")
+        changed = [name for name, value in given.items() if _plain(value) != getattr(self, name)]
+        stale = [name for name, owner in _OWNERS.items() if owner in changed and self._settled(name)]
+        given = {**dict.fromkeys(stale, AUTO), **given}
         reasons = {name: reason for name, reason in self.reasons.items() if name not in given}
         return replace(self, **given, reasons=reasons)
+
+    def _settled(self, name: str) -> bool:
+        """Whether a field was chosen for what its owner was, not by hand."""
+        return name in self.reasons and (name == "variant" or self.reasons[name] != "given")
 
     def to_dict(self) -> dict:
         """Plain values, with the reasons under "reasons"."""
@@ -154,8 +208,11 @@ class Recipe:
             ValueError: If the file holds something else.
         """
         try:
-            return cls(**{**BEFORE, **json.loads(Path(path).read_text(encoding="utf-8"))})
-        except (TypeError, json.JSONDecodeError) as error:
+            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            missing = {name: value for name, value in before(found).items() if name not in found}
+            reasons = {**dict.fromkeys(missing, "as it was before there was a choice"), **found.get("reasons", {})}
+            return cls(**{**missing, **found, "reasons": reasons})
+        except (TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} holds no recipe: {error}") from None
 
     def __str__(self):
@@ -167,128 +224,33 @@ class Recipe:
         )
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the table looks at.
+_OWNERS = {
+    "variant": "model",
+    "momentum": "optimizer",
+    "beta2": "optimizer",
+    "weight_decay": "optimizer",
+    "decay_rate": "schedule",
+}  # field -> the field that it depends on
+
+
+def before(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What was done before a recipe had these fields; files of that time lack them.
 
     Args:
-        pictures: Training pictures.
-        classes: Number of classes.
-        per_class: Training pictures a class, on average.
-        unevenness: Training pictures of the largest class by those of the smallest.
-        side: Median shorter side of the pictures, in pixels.
-        image_size: The user's wish, or None.
-        precision: What suits the device, and why.
-        own_model: The model was handed over built.
+        values: The other fields of such a recipe; some of what was done depends on them.
     """
-
-    pictures: int
-    classes: int
-    per_class: float
-    unevenness: float
-    side: int
-    image_size: tuple[int, int] | None
-    precision: tuple[str, str]
-    own_model: bool = False
-
-
-def _always(facts: Facts, recipe: Recipe) -> bool:
-    return True
-
-
-def _pretrained(facts: Facts, recipe: Recipe) -> bool:
-    return recipe.weights is not None
-
-
-def _tagged(facts: Facts, recipe: Recipe) -> bool:
-    return recipe.model in CATALOG and bool(CATALOG[recipe.model].weights)
-
-
-def _own(facts: Facts, recipe: Recipe) -> bool:
-    return facts.own_model
-
-
-def _scratch(facts: Facts, recipe: Recipe) -> bool:
-    return recipe.weights is None
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One line of the table: where `when` holds, `field` becomes `value`, because of `why`.
-
-    `value` and `why` may be functions of (facts, recipe so far); `why` may name facts in braces.
-    """
-
-    field: str
-    when: Callable[[Facts, Recipe], bool]
-    value: Any
-    why: Any
-
-
-# The first rule of a field whose condition holds decides. Fields are settled from top to bottom, so a rule may look at
-# the fields above its own.
-# fmt: off
-TABLE = tuple(Rule(*row) for row in (
-    ("model", lambda f, r: f.side <= 64, "resnet20", "pictures of {side} px need no larger network"),
-    ("model", _always, "mobilenet_v2", "small, quick and pre-trained"),
-    ("weights", _tagged, lambda f, r: CATALOG[r.model].weights[0].name, "the best public weights of {model}"),
-    ("weights", _always, None, "{model} has no public weights here: from scratch"),
-    ("image_size", lambda f, r: f.image_size is not None, lambda f, r: f.image_size, "asked for with the data"),
-    ("image_size", _always, lambda f, r: CATALOG[r.model].image_size, "what {model} was made for"),
-    ("freeze", _scratch, "none", "there are no learned weights to keep"),
-    ("freeze", lambda f, r: f.per_class < 200, "large", "{per_class:.0f} training pictures a class, fewer than 200"),
-    ("freeze", lambda f, r: f.per_class < 1000, "medium", "{per_class:.0f} training pictures a class, 200 to 1,000"),
-    ("freeze", _always, "small", "{per_class:.0f} training pictures a class, 1,000 or more"),
-    ("augment", _always, "none", "off unless it is asked for"),
-    ("mixing", _always, "none", "off unless it is asked for"),
-    ("views", lambda f, r: r.augment == "none", 0, "nothing is augmented"),
-    ("views", lambda f, r: r.freeze == "none" and _scratch(f, r), 0, "nothing is frozen, so no view is kept"),
-    ("optimizer", _always, "adamw", "does well untuned (Loshchilov and Hutter 2019)"),
-    ("learning_rate", _always, 1e-3, "the usual rate of Adam; below the head, pre-trained weights get a tenth"),
-    ("layer_decay", _always, 1.0, "all stages train at one rate"),
-    ("schedule", _always, "cosine", "ends on small steps"),
-    ("epochs", _pretrained, 20, "pre-trained networks settle early; the dev set watches"),
-    ("epochs", lambda f, r: f.pictures < 5000, 60, "from scratch on {pictures} pictures; the dev set watches"),
-    ("epochs", _always, 30, "from scratch on {pictures} pictures; the dev set watches"),
-    ("batch_size", lambda f, r: f.pictures < 5000, 32, "many steps an epoch for {pictures} pictures"),
-    ("batch_size", _always, 128, "{pictures} pictures give steps enough"),
-    ("label_smoothing", lambda f, r: _scratch(f, r) and f.classes >= 100, 0.1, "from scratch with {classes} classes"),
-    ("label_smoothing", _always, 0.0, "probabilities keep their meaning"),
-    ("sampling", _always, "as is", "each picture once an epoch"),
-    ("class_weights", lambda f, r: r.sampling == "balanced", "none", "every class is drawn equally often"),
-    ("class_weights", lambda f, r: f.unevenness > 1.5, "balanced", "largest class {unevenness:.1f} times the smallest"),
-    ("class_weights", _always, "none", "largest class {unevenness:.1f} times the smallest: even enough"),
-    ("head", _own, "as given", "a model handed over keeps its head"),
-    ("head", _always, "linear", "one dense layer, the least that can overfit"),
-    ("dropout", _own, 0.0, "a model handed over keeps its head"),
-    ("dropout", _always, 0.2, "before the last layer, against overfitting"),
-    ("l2", _always, 0.0, "weight decay is the optimizer's"),
-    ("l2_sp", _always, 0.0, "nothing pulls back to the pre-trained weights"),
-    ("precision", _own, "as given", "a model handed over keeps its precision"),
-    ("precision", _always, lambda f, r: f.precision[0], lambda f, r: f.precision[1]),
-    ("seed", _always, 0, "fixed, so that the run can be made again"),
-))
-# fmt: on
-
-
-def resolve(recipe: Recipe, facts: Facts) -> Recipe:
-    """Replaces every "auto" by the table's value, and notes the reason for each field.
-
-    Where the table says nothing, as about the `views` of a network that is partly frozen, "auto" stays.
-    """
-    chosen = {item.name: getattr(recipe, item.name) for item in fields(recipe) if item.name != "reasons"}
-    reasons = {name: recipe.reasons.get(name, "given") for name, value in chosen.items() if value != AUTO}
-    for rule in TABLE:
-        if getattr(recipe, rule.field) == AUTO and rule.when(facts, recipe):
-            value = rule.value(facts, recipe) if callable(rule.value) else rule.value
-            why = rule.why(facts, recipe) if callable(rule.why) else rule.why
-            reasons[rule.field] = str(why).format(model=recipe.model, **asdict(facts))
-            recipe = replace(recipe, **{rule.field: value})
-    if recipe.sampling == recipe.class_weights == "balanced":
-        reasons["class_weights"] += "; rare classes, drawn more often already, are favoured twice"
-    size = recipe.image_size
-    recipe = replace(recipe, image_size=(size, size) if isinstance(size, int) else size)
-    return replace(recipe, reasons={name: reasons[name] for name in chosen if name in reasons})
+    optimizer = values.get("optimizer", AUTO)
+    done = {"momentum": MOMENTUM, "beta2": BETA2, "weight_decay": WEIGHT_DECAY}
+    return {
+        "sampling": "as is",
+        "variant": {},
+        **{name: AUTO if optimizer == AUTO else usual.get(optimizer, 0.0) for name, usual in done.items()},
+        "decay_rate": 0.0 if values.get("schedule") in ("cosine", "constant") else AUTO,
+        "accumulation": 1,
+        "hidden_units": None,
+        "l1": 0.0,
+        "kernel_initializer": "as given" if values.get("head") == "as given" else "he_normal",
+    }
 
 
 def _check_freeze(freeze, epochs):
@@ -321,6 +283,39 @@ def _check_weights(weights):
         )
 
 
+def _check_variant(variant):
+    """Refuses what is no mapping of names to plain values, which a file gives back unchanged."""
+    try:
+        fits = variant == AUTO or _plain(json.loads(json.dumps(variant))) == {**variant}
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            "`variant` must be a mapping of names to numbers, text, None or tuples of these, or auto. "
+            f"Received: variant={variant!r}"
+        )
+
+
+def _check_owned(name, value, owner, chosen, owners):
+    """Refuses a value where the optimizer, or whatever owns the field, has no such thing."""
+    if value not in (AUTO, 0) and chosen != AUTO and chosen not in owners:
+        raise ValueError(
+            f"`{name}` belongs to the {owner}s {', '.join(owners)}; with another one it must be 0 or auto. "
+            f"Received: {name}={value!r}, {owner}={chosen!r}"
+        )
+
+
+def _check_decay_rate(rate, schedule):
+    _check_owned("decay_rate", rate, "schedule", schedule, DECAY_RATES)
+    if rate == AUTO or schedule not in DECAY_RATES:
+        return
+    if rate == 0 or schedule == "exponential" and rate >= 1:
+        wanted = "above 0 and below 1" if schedule == "exponential" else "above 0"
+        raise ValueError(
+            f"`decay_rate` must be {wanted} for schedule={schedule!r}, or auto. Received: decay_rate={rate!r}"
+        )
+
+
 def _number(value) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
@@ -338,7 +333,8 @@ def _plain(value):
 
 def _show(value) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {weight:g}" for name, weight in value.items())
-    if not isinstance(value, tuple):
+        shown = {name: f"{item:g}" if isinstance(item, float) else item for name, item in value.items()}
+        return ", ".join(f"{name}: {item}" for name, item in shown.items()) or "none"
+    if not isinstance(value, tuple) or not value:
         return str(value)
     return ("x" if isinstance(value[0], int) else ", ").join(map(str, value))

@@ -41,7 +41,7 @@ def holds_run(folder: Path, resume: bool) -> bool:
     if not resume:
         raise ValueError(f"{shown(folder)} holds a run already, and resume=False. Choose another directory.")
     saved = run_folder.noted(folder) and any((folder / run_folder.CHECKPOINTS).glob("**/epoch-*"))
-    return saved or run_folder.finished(folder)
+    return saved or run_folder.whole(folder)
 
 
 @contextlib.contextmanager
@@ -116,6 +116,20 @@ class Progress:
     best: float
 
 
+@dataclass
+class Stop:
+    """An end before the end.
+
+    Attributes:
+        after: Epochs of the recipe after which a training is to stop.
+        reached: Those after which it did, with others left to train; None where it did not. An epoch that was begun
+            before is ended, so these may be more.
+    """
+
+    after: int
+    reached: int | None = None
+
+
 class Handover:
     """The places in a run's folder where its phases save.
 
@@ -131,6 +145,10 @@ class Handover:
     def directory(self, phase: int) -> Path:
         """Where the checkpoints of a phase are."""
         return self._folder / f"phase{phase + 1}"
+
+    def begun(self, phase: int) -> bool:
+        """Whether there are checkpoints of a phase."""
+        return self.directory(phase).is_dir() and bool(snapshots.positions(self.directory(phase)))
 
     def save(self, model: keras.Model, progress: Progress) -> None:
         """Notes that a phase begins, with the weights of all before it.

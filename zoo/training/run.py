@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import warnings
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ from zoo.training.folder import (
     DATA,
     EVALUATION,
     HISTORY,
+    LOOKS,
     MANIFEST,
     MODEL,
     RECIPE,
@@ -35,8 +38,10 @@ from zoo.training.folder import (
     best_of,
     data_fingerprint,
     epochs,
+    looks,
     naming,
     read_history,
+    stopped_after,
     was_cached,
 )
 from zoo.training.phases import phases
@@ -49,7 +54,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One training, finished.
+    """One training, finished, or stopped to go on some day.
 
     Attributes:
         model: The network with the weights of its best epoch; a model that was handed over is trained in place.
@@ -90,6 +95,9 @@ class Run:
     ) -> Evaluation:
         """Figures and a row a picture for "test", "dev" or "train", also written to the folder `evaluation`.
 
+        That the test set is looked at is counted, written or not: the more often something was decided by its figures,
+        the less they say of new pictures. A report with them in its headline is a look, too.
+
         Args:
             split: A name; or the split of other pictures, such as `zoo.load_data("new").train`, of classes of the run
                 or without labels, of which nothing is written.
@@ -110,6 +118,13 @@ class Run:
         seen = {"augment": augment, "views": views, "seed": int(self.recipe.seed)}
         if isinstance(split, Split):
             return predictions.evaluate(self.model, self._sized(split), class_names=self.class_names, **seen)
+        evaluation = self._evaluated(split, seen, save)
+        if split == "test":
+            self._count_look()
+        return evaluation
+
+    def _evaluated(self, split: str, seen: dict[str, Any], save: bool = True) -> Evaluation:
+        """Figures of one of the run's splits, as `evaluate` has them, not counted."""
         if split not in ("train", "dev", "test"):
             raise ValueError(f'`split` must be "train", "dev" or "test". Received: split={split!r}')
         chosen = getattr(self.data, split)
@@ -119,8 +134,22 @@ class Run:
         outputs = caching.outputs(self.model, chosen) if self._cached else None
         evaluation = predictions.evaluate(self.model, chosen, outputs=outputs, **seen)
         if save:
-            evaluation.save(self.directory / EVALUATION, split if augment == "none" else f"{split}-{augment}-{views}")
+            how = "" if seen["augment"] == "none" else f"-{seen['augment']}-{seen['views']}"
+            evaluation.save(self.directory / EVALUATION, f"{split}{how}")
         return evaluation
+
+    @property
+    def test_looks(self) -> int:
+        """How often the test set was evaluated, in this process or another; 0 where that is not known."""
+        return looks(self.directory)
+
+    def _count_look(self) -> None:
+        """Notes that the test set was looked at."""
+        noted = {"times": self.test_looks + 1, "last": datetime.now(UTC).isoformat(timespec="seconds")}
+        try:
+            write_json(self.directory / EVALUATION / LOOKS, noted)
+        except OSError as error:
+            warnings.warn(f"This look at the test set could not be counted: {error}", RuntimeWarning, stacklevel=3)
 
     def diagnose(self, *, human_error: float = 0.0, train_dev=None) -> "Diagnosis":
         """Underfitting, overfitting, both or neither, and what to do next; see `zoo.diagnose`."""
@@ -133,7 +162,8 @@ class Run:
 
         The model is then another object, with the layer `head_temperature` (Guo et al. 2017), and is written to the
         folder, so that evaluation, prediction and export go on agreeing; labels stay as they were. Evaluations that
-        were written before are made again; a report and an export are not.
+        were written before are made again; a report and an export are not. Those of the test set are no further looks
+        at it: which answers are right stays as it was.
 
         Raises:
             ValueError: If there are no dev pictures, or the model does not end in a softmax or in logits.
@@ -147,7 +177,8 @@ class Run:
         write_json(self.directory / EVALUATION / "calibration.json", found.figures())
         for path in sorted((self.directory / EVALUATION).glob("*.json")):
             if name := re.fullmatch(r"(train|dev|test)(?:-([a-z]+)-([0-9]+))?", path.stem):
-                self.evaluate(name[1], augment=name[2] or "none", views=int(name[3] or 1))
+                seen = {"augment": name[2] or "none", "views": int(name[3] or 1), "seed": int(self.recipe.seed)}
+                self._evaluated(name[1], seen)
         return found
 
     def report(self, *, compare: "Run | str | os.PathLike | None" = None, importance: bool = False) -> Path:
@@ -265,7 +296,7 @@ class Run:
 
 
 def load_run(directory: str | os.PathLike, data=None) -> Run:
-    """A finished run from its folder.
+    """A run from its folder, finished or stopped by `stop_after`.
 
     Args:
         directory: The run's folder.
@@ -290,11 +321,13 @@ def load_run(directory: str | os.PathLike, data=None) -> Run:
     with naming(folder / MANIFEST):
         manifest = read_manifest(folder / MANIFEST)
     with naming(folder / HISTORY):
-        history = read_history(folder / HISTORY)
+        stopped = stopped_after(folder)
+        history = read_history(folder / HISTORY, stopped)
     restored = restore(description, manifest, data)
     _ = augment.Policy  # makes all augmentation layers known, which a model that was handed over may hold
     with naming(folder / MODEL):
         model: Any = keras.saving.load_model(folder / MODEL, compile=False, safe_mode=True)
     model.zoo_weights = recipe.weights
-    freeze(model, phases(recipe)[-1].freeze)  # a file does not hold that frozen dropout is silent
+    ran = [phase for phase in phases(recipe) if stopped is None or phase.first < stopped]
+    freeze(model, ran[-1].freeze)  # a file does not hold that frozen dropout is silent
     return Run(model, recipe, history, restored, folder, cached=was_cached(folder))

@@ -119,7 +119,7 @@ def _less_regularised(s: Situation) -> Step | None:
         return Step(
             title, {}, "Dropout, weight decay, label smoothing and strong augmentation all keep it from fitting."
         )
-    to: dict[str, Any] = {"mixing": "none", "label_smoothing": 0.0, "l2_sp": 0.0, "l2": 0.0}
+    to: dict[str, Any] = {"mixing": "none", "label_smoothing": 0.0, "l2_sp": 0.0, "l2": 0.0, "l1": 0.0}
     to["dropout"] = 0.2 if (s.now("dropout") or 0) > 0.2 else 0.0
     to["augment"] = {"trivial": "light", "heavy": "medium", "medium": "light"}.get(s.recipe.augment, "none")
     changes = {name: (s.now(name), value) for name, value in to.items() if s.now(name) not in (None, value)}

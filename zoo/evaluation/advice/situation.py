@@ -14,7 +14,19 @@ from zoo.models.entries import ModelInfo
 STEEP = 0.1  # of its value a loss loses over the last fifth of the epochs where it is clearly not at its end
 FEW = 3  # epochs, below which a loss shows no course
 WAITED = 3  # epochs without a better dev loss, the fewest after which early stopping ends a training
-BUILT = ("model", "weights", "image_size", "head", "dropout", "l2")  # settled in a model that is handed over
+# settled in a model that is handed over
+BUILT = (
+    "model",
+    "variant",
+    "weights",
+    "image_size",
+    "head",
+    "hidden_units",
+    "dropout",
+    "l1",
+    "l2",
+    "kernel_initializer",
+)
 AMOUNTS = ("none", "small", "medium", "large")
 
 

@@ -122,7 +122,7 @@ def time_section(record: Mapping) -> Section:
 def shown(value) -> str:
     """A value of a recipe or a record for people."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name.replace('_', ' ')} {shown(part)}" for name, part in value.items())
+        return ", ".join(f"{name.replace('_', ' ')} {shown(part)}" for name, part in value.items()) or "none"
     if isinstance(value, (list, tuple)):
         size = len(value) == 2 and all(isinstance(part, int) for part in value)
         return ("x" if size else ", ").join(map(shown, value))
