@@ -57,7 +57,7 @@ clean:
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; say where with make PYTHON=..." >&2; exit 2; }
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -m venv .venv; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,cluster]'
 	touch $@
 
 # The packages of the project without those that need TensorFlow, with the extra `jax` and pytest.

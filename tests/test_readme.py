@@ -44,7 +44,7 @@ def test_the_readme_does_what_it_says(reader):
         done = subprocess.run(["bash", "-c", line], timeout=300, **reader)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     scripts = [text for kind, text in BLOCKS if kind == "python"]
-    assert len(scripts) == 7
+    assert len(scripts) == 8
     for text in scripts:
         done = subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", text], timeout=300, **reader)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"

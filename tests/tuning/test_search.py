@@ -1,0 +1,262 @@
+"""Searches of a few trials on small pictures; each trial is a real training."""
+
+import json
+import shutil
+
+import pytest
+
+import tuning
+import zoo
+from callbacks import locking
+from callbacks.locking import InUse
+from tuning.journal import NAME
+from tuning.loop import SearchStopped
+from tuning.pruning import medians
+
+SMALL = {"epochs": 2, "batch_size": 16, "variant": {"filters": (2, 4)}}
+
+
+def rates(hp):
+    return {"learning_rate": hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", default=1e-2)}
+
+
+def search(data, directory, executor, **changes):
+    given = {"space": rates, "algorithm": "random", "trials": 3, "workers": 1, "executor": executor, **SMALL, **changes}
+    return tuning.search("convnet", data, directory=directory, **given)
+
+
+class Idle:
+    """An executor that must not be needed."""
+
+    def submit(self, *_):
+        raise AssertionError("a trial was begun")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, few_digits, another_in_process):
+    """The folder of a search of three trials."""
+    folder = tmp_path_factory.mktemp("search") / "done"
+    search(few_digits, folder, another_in_process)
+    return folder
+
+
+@pytest.fixture
+def done(finished, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(finished, tmp_path / "done")
+
+
+def test_the_first_trial_is_the_known_good_recipe_and_all_are_in_the_table(finished):
+    result = tuning.load_search(finished)
+    table = result.trials
+
+    assert table.trial.tolist() == ["0000", "0001", "0002"]
+    assert set(table.status) == {"completed"}
+    assert table.learning_rate.iloc[0] == 1e-2
+    assert table.learning_rate.nunique() == 3
+    assert table.attrs["hyperparameters"] == ["learning_rate"]
+    assert result.best == {"learning_rate": table.learning_rate[table.trial == result.best_trial].item()}
+    assert f"best val_accuracy {result.best_score:.4f}" in str(result)
+
+
+def test_the_best_run_is_the_trials_own_and_shows_its_figure_again(finished):
+    result = tuning.load_search(finished)
+    evaluation = result.best_run.evaluate("dev", save=False)
+
+    assert evaluation.accuracy == pytest.approx(result.best_score)
+    assert result.best_run.directory == finished / "trials" / result.best_trial / "attempt-1"
+    assert result.best_run.recipe.learning_rate == result.best["learning_rate"]
+
+
+def test_a_finished_search_returns_at_once(done, few_digits):
+    before = (done / NAME).read_bytes()
+    result = search(few_digits, done, Idle())
+
+    assert len(result.trials) == 3
+    assert (done / NAME).read_bytes() == before
+
+
+def test_more_trials_go_on_where_a_longer_search_would_have_been(done, few_digits, in_process):
+    from tuning.proposals import Proposals
+    from tuning.space import Space
+
+    result = search(few_digits, done, in_process, trials=4)
+    space = Space(rates, "convnet")
+    alone = Proposals(
+        space.hyperparameters, space.defaults, algorithm="random", objective="val_accuracy", direction="max"
+    )
+
+    assert len(in_process.ran) == 1
+    assert result.trials.learning_rate.tolist() == [alone.propose().values["learning_rate"] for _ in range(4)]
+
+
+@pytest.mark.parametrize("cut", [2, 5])
+def test_what_was_running_when_it_was_killed_is_run_again(done, few_digits, in_process, cut):
+    whole = tuning.load_search(done).trials
+    lines = (done / NAME).read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["event"] != "begin"][: 1 + cut]
+    (done / NAME).write_bytes(b"".join(kept) + lines[-1][:20])
+    ended = sum(json.loads(line)["event"] == "ended" for line in kept)
+    result = search(few_digits, done, in_process)
+
+    assert len(in_process.ran) == 3 - ended
+    for column in ("trial", "status", "score", "learning_rate", "best_epoch"):
+        assert result.trials[column].tolist() == whole[column].tolist()
+
+
+def other_rates(hp):
+    return {"learning_rate": hp.Float("learning_rate", 1e-4, 1e-1, sampling="log", default=1e-2)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"space": other_rates}, "learning_rate is 0.001 to 0.1 .* there and 0.0001 to 0.1 .* here"),
+        ({"objective": "val_loss", "direction": "min"}, "objective is 'val_accuracy' there and 'val_loss' here"),
+        ({"algorithm": "grid"}, "algorithm is 'random' there and 'grid' here"),
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"epochs": 3}, "fields is .*'epochs': 2.* there and .*'epochs': 3.* here"),
+    ],
+)
+def test_a_folder_with_a_search_for_something_else_is_refused(finished, few_digits, changes, difference):
+    with pytest.raises(ValueError, match=f"holds a search for something else: .*{difference}"):
+        search(few_digits, finished, Idle(), **changes)
+
+
+def test_other_data_is_refused(finished, digit_pictures):
+    images, labels = digit_pictures
+    other = zoo.load_data((images[:59], labels[:59]), image_size=8, split=(0.6, 0.2, 0.2), group=None)
+    with pytest.raises(ValueError, match="the pictures, their labels or splits are others"):
+        search(other, finished, Idle())
+
+
+def test_a_folder_with_anything_else_or_without_leave_to_resume_is_refused(finished, few_digits, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="exists and holds no search"):
+        search(few_digits, tmp_path, Idle())
+    with pytest.raises(ValueError, match="holds a search already, and resume=False"):
+        search(few_digits, finished, Idle(), resume=False)
+
+
+def test_a_second_search_in_a_folder_is_refused(done, few_digits):
+    lock = locking.hold(done)
+    try:
+        with pytest.raises(InUse, match="in use by another call in this process"):
+            search(few_digits, done, Idle(), trials=4)
+    finally:
+        lock.release()
+
+
+def diverging(hp):
+    return {"learning_rate": hp.Float("learning_rate", 1e30, 1e35, sampling="log", default=1e31)}
+
+
+def test_a_search_whose_trials_all_fail_stops_and_pads_nothing(few_digits, in_process, tmp_path):
+    with pytest.raises(SearchStopped, match="5 trials in a row failed .*not finite"):
+        search(few_digits, tmp_path / "bad", in_process, space=diverging, trials=20, optimizer="sgd", epochs=1)
+    result = tuning.load_search(tmp_path / "bad")
+
+    assert len(in_process.ran) == 5
+    assert result.trials.status.tolist() == ["failed"] * 5
+    assert result.trials.score.isna().all()
+    assert not result.hopeful
+    assert all((tmp_path / "bad" / place).is_file() for place in result.trials.traceback)
+    with pytest.raises(ValueError, match="No trial of .* has been completed; 5 failed, the last one: .*not finite"):
+        _ = result.best
+    assert result.report().is_file()
+
+
+def test_hyperband_goes_on_with_the_training_of_an_earlier_trial(few_digits, in_process, tmp_path):
+    fields = {"epochs": 3, "batch_size": 16, "variant": {"filters": (2, 4)}}
+    result = tuning.search(
+        "convnet",
+        few_digits,
+        space=rates,
+        algorithm="hyperband",
+        trials=5,
+        directory=tmp_path / "band",
+        executor=in_process,
+        workers=1,
+        **fields,
+    )
+    later = result.trials[result.trials.continues != ""]
+
+    assert len(later)
+    for row in later.itertuples():
+        earlier = result.trials.set_index("trial").loc[row.continues]
+        assert row.epochs > earlier.epochs
+        assert row.learning_rate == earlier.learning_rate
+        assert result.curves[row.trial][: earlier.epochs] == result.curves[row.continues]
+
+
+def test_retraining_takes_dev_in_and_stops_at_the_best_epoch(done, few_digits):
+    result = tuning.load_search(done)
+    run = result.retrain()
+
+    assert len(run.data.train) == len(few_digits.train) + len(few_digits.dev)
+    assert len(run.data.dev) == 0
+    assert len(run.history["loss"]) == result.best_run.best_epoch
+    with pytest.raises(ValueError, match='`on` must be "train\\+dev" or "train"'):
+        result.retrain(on="test")
+
+
+def bad_key(hp):
+    return {"learning_rat": hp.Float("rate", 1e-3, 1e-1)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"space": bad_key}, ValueError, "'learning_rat', which is no field of a recipe.*learning_rate"),
+        ({"space": "heads"}, ValueError, "head"),
+        ({"space": lambda hp: {"epochs": hp.Int("epochs", 1, 3)}}, ValueError, "cannot be called 'epochs'"),
+        ({"space": lambda hp: {"dropout": 0.3}}, ValueError, "nothing to tune"),
+        ({"objective": "val_f1"}, ValueError, "must be one of accuracy, loss, val_accuracy, val_loss"),
+        ({"trials": 0}, ValueError, "`trials` must be a whole number of at least 1"),
+        ({"seed": -1}, ValueError, "`seed` must be a whole number of at least 0"),
+        ({"direction": "up"}, ValueError, '`direction` must be "max" or "min"'),
+        ({"algorithm": "annealing"}, ValueError, "`algorithm` must be one of bayesian, random, grid, hyperband"),
+        ({"pruning": "mean"}, ValueError, '`pruning` must be "median" or None'),
+        ({"time_limit": 0}, ValueError, "`time_limit` must be a number of seconds above 0"),
+        ({"executor": object()}, TypeError, "`executor` must be a concurrent.futures.Executor, .* Received: object"),
+        ({"executor": None, "workers": 0}, ValueError, "`workers`"),
+        ({"learning_rate": 0.1}, ValueError, "`learning_rate` is set for all trials, and space 'rates' sets it, too"),
+        ({"epoch": 3}, TypeError, "no field `epoch`. Did you mean `epochs`"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_leaves_nothing(few_digits, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        search(few_digits, tmp_path / "new", **{"executor": Idle(), **changes})
+    assert not list(tmp_path.glob("new/*.jsonl"))
+
+
+def test_without_dev_pictures_there_is_nothing_to_judge_by(few_digits, tmp_path):
+    with pytest.raises(ValueError, match="There are no dev pictures to judge by"):
+        search(few_digits.without_dev(), tmp_path / "new", Idle())
+
+
+def test_data_of_an_unknown_source_cannot_reach_another_process(few_digits, tmp_path):
+    class Camera:
+        kind = "camera"
+
+        def describe(self):
+            return {"kind": "camera"}
+
+    data = few_digits.configured(image_size=8)
+    data.source = Camera()
+    with pytest.raises((ValueError, TypeError), match="Camera|camera"):
+        search(data, tmp_path / "new", Idle())
+
+
+def curve(*values):
+    return {"status": "completed", "curve": list(values)}
+
+
+def test_the_median_of_the_best_so_far_is_what_a_trial_must_reach():
+    results = [curve(0.1, 0.5, 0.3, 0.6), curve(0.2, 0.2, 0.7, 0.7), curve(0.9, 0.1), curve(0, 0, 0, 0)]
+    results += [curve(0.3, 0.4, 0.4, 0.4), {"status": "failed", "curve": [1.0]}]
+
+    # of epoch 3: 0.5, 0.7, 0.9, 0, 0.4; of epoch 4: 0.6, 0.7, 0.9, 0, 0.4
+    assert medians(results, "max") == [None, None, 0.5, 0.6]
+    assert medians(results, "min") == [None, None, 0.1, 0.1]
+    assert medians(results[:4], "max") is None

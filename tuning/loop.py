@@ -1,0 +1,231 @@
+"""Trials handed to an executor, watched, and written down: what every kind of search shares."""
+
+import concurrent.futures
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from tuning import trial as trials
+from tuning.executor import WorkerDied, WorkerPool
+from tuning.journal import Journal
+
+WAIT, DONE = object(), object()  # what a source of orders says where there is none: later perhaps, or never
+SAME_FAILURES = 5  # in a row, which end a search: the next one will fail, too
+DEATHS = 3  # of the process that runs a trial, after which the trial is a failed one
+
+
+class SearchStopped(RuntimeError):
+    """A search that ended before its last trial, since going on would be of no use."""
+
+
+class Orders(Protocol):
+    """Where trials come from, and where their results go."""
+
+    def next(self) -> Any:
+        """The order of the next trial, WAIT or DONE."""
+        ...
+
+    def ended(self, order: dict, result: dict) -> None:
+        """Learns how a trial ended, once that is written down."""
+        ...
+
+
+class Watcher(Protocol):
+    """Who is told what happens."""
+
+    def started(self, order: dict) -> None:
+        """A trial was handed over."""
+        ...
+
+    def ended(self, order: dict, result: dict) -> None:
+        """A trial ended."""
+        ...
+
+    def tick(self) -> None:
+        """Some time passed."""
+        ...
+
+
+def work(
+    orders: Orders,
+    executor: Executor,
+    journal: Journal,
+    *,
+    width: int,
+    watcher: Watcher | None = None,
+    deadline: float | None = None,
+    run: Callable[[dict], dict] = trials.run,
+    same_failures: int | None = SAME_FAILURES,
+) -> bool:
+    """Runs trials, as many at once as there is width, until there are no more.
+
+    Each is written down before it is handed over and when it has ended. One whose process died is handed over again.
+
+    Args:
+        orders: Gives them.
+        executor: Runs them.
+        journal: Where they are written down.
+        width: How many at once.
+        watcher: Is told.
+        deadline: On `time.monotonic`; what runs then is left, and has not been run.
+        run: From an order to a result, in another process.
+        same_failures: In a row, for one reason, which end it; None where they say nothing of the next trial.
+
+    Returns:
+        Whether all were run; False where the time was up.
+
+    Raises:
+        SearchStopped: After so many failures, or where the executor takes no more.
+    """
+    running: dict[Future, tuple[dict, int]] = {}
+    streak, kind = 0, ""
+
+    def start(order: dict, deaths: int = 0) -> None:
+        journal.append({"event": "started", "trial": order["trial"], "time": now()})
+        try:
+            running[executor.submit(run, order)] = (order, deaths)
+        except (BrokenExecutor, RuntimeError) as error:
+            raise SearchStopped(f"{type(executor).__name__} takes no more trials: {error}") from error
+        if watcher:
+            watcher.started(order)
+
+    try:
+        while True:
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            while len(running) < width and (order := orders.next()) not in (WAIT, DONE):
+                start(order)
+            if not running:
+                return True
+            finished, _ = concurrent.futures.wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in sorted(finished, key=lambda future: running[future][0]["trial"]):
+                order, deaths = running.pop(future)
+                result = _outcome(future, order, deaths)
+                if result is None:
+                    start(order, deaths + 1)
+                    continue
+                journal.append({"event": "ended", "time": now(), "result": result})
+                orders.ended(order, result)
+                if watcher:
+                    watcher.ended(order, result)
+                failure = _same(result) if result["status"] == "failed" else ""
+                streak, kind = (streak + 1 if failure == kind else 1, failure) if failure else (0, "")
+                if streak == same_failures:
+                    where = f" See {result['traceback']}." if result.get("traceback") else ""
+                    raise SearchStopped(
+                        f"{streak} trials in a row failed for the same reason, so no more are begun: "
+                        f"{result['reason']}{where}"
+                    )
+            if watcher:
+                watcher.tick()
+    finally:
+        for future in running:  # those that have not begun
+            future.cancel()
+
+
+def run_all(
+    orders: Sequence[dict], *, directory: Path, executor: Executor, run: Callable[[dict], dict] = trials.run
+) -> list[dict]:
+    """The results of orders that are all known, in their order; those that the folder's journal has are not run again.
+
+    Args:
+        orders: Each with a name of its own under "trial".
+        directory: Where the journal lies.
+        executor: Runs them.
+        run: From an order to a result, in another process.
+
+    Raises:
+        SearchStopped: Where the executor takes no more; several failures in a row say nothing of the others.
+    """
+    journal = Journal(directory)
+    found = {event["result"]["trial"]: event["result"] for event in journal.events() if event["event"] == "ended"}
+    source = _Listed([order for order in orders if order["trial"] not in found], found)
+    try:
+        work(source, executor, journal, width=width_of(executor), run=run, same_failures=None)
+    finally:
+        journal.close()
+    return [found[order["trial"]] for order in orders]
+
+
+class _Listed:
+    """Orders from a list; results go into a dict by the name of the trial."""
+
+    def __init__(self, orders: Sequence[dict], found: dict[str, dict]):
+        self._orders = iter(orders)
+        self._found = found
+
+    def next(self) -> Any:
+        return next(self._orders, DONE)
+
+    def ended(self, order: dict, result: dict) -> None:
+        self._found[order["trial"]] = result
+
+
+def checked_executor(executor: Any) -> Executor:
+    """An executor that was handed over.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            "`executor` must be a concurrent.futures.Executor, with a method submit(function, argument), such as "
+            f"dask.distributed's client.get_executor(). Received: {type(executor).__name__}"
+        )
+    return executor
+
+
+def width_of(executor: Any) -> int:
+    """How many trials an executor runs at once, as far as it tells; else 2."""
+    if isinstance(executor, WorkerPool):
+        return executor.workers
+    if isinstance(number := getattr(executor, "_max_workers", None), int):  # those of the standard library
+        return number
+    client = getattr(executor, "_client", None)
+    if callable(getattr(client, "nthreads", None)):  # Dask's
+        return max(1, sum(client.nthreads().values()))
+    return 2
+
+
+def now() -> str:
+    """The time as a search writes it down."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _outcome(future: Future, order: dict, deaths: int) -> dict | None:
+    """The result of a trial; None where the process that ran it is gone and it is to be run again."""
+    try:
+        return future.result()
+    except CancelledError as error:
+        raise SearchStopped(f"The executor cancelled trial {order['trial']}.") from error
+    except Exception as error:
+        died = isinstance(error, (WorkerDied, BrokenExecutor)) or type(error).__name__ == "KilledWorker"  # Dask's
+        if died and deaths + 1 < DEATHS:
+            return None
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        return {
+            "trial": order["trial"],
+            "status": "failed",
+            "score": None,
+            "attempt": "",
+            "epochs": 0,
+            "best_epoch": 0,
+            "metrics": {},
+            "curve": [],
+            "seconds": 0.0,
+            "started": now(),
+            "worker": "",
+            "reason": f"its process died {DEATHS} times: {reason}" if died else reason,
+            "kind": "process died" if died else type(error).__name__,
+            "traceback": "",
+            "halved": False,
+        }
+
+
+def _same(result: dict) -> str:
+    """What two failures for one reason have in common: numbers and places differ from trial to trial."""
+    return f"{result['kind']}: {re.sub(r'[0-9.e+-]*[0-9]', '#', result['reason'])}"

@@ -1,0 +1,71 @@
+"""Where a search works, and who works for it: its folder, one search in it at a time, and the processes."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+
+from callbacks import locking
+from callbacks.locking import InUse
+from tuning import journal
+from tuning.executor import WorkerPool
+from zoo.files import make_folder, shown
+
+REFERENCE, TRIALS, LOGS = "reference", "trials", "workers"  # folders within it
+
+
+def folder_of(directory: str | os.PathLike | None, *, what: str, resume: bool) -> Path:
+    """The folder that was named, or the first free runs/WHAT-N.
+
+    Args:
+        directory: The folder, or None.
+        what: Is done there, in a word.
+        resume: Whether the folder may hold one already.
+
+    Raises:
+        ValueError: If it holds something else, or one that is not to be gone on with.
+    """
+    if directory is None:
+        runs, number = make_folder(Path("runs").resolve()), 1
+        while True:
+            with contextlib.suppress(FileExistsError):
+                (runs / f"{what}-{number}").mkdir()
+                return runs / f"{what}-{number}"
+            number += 1
+    folder = Path(directory).resolve()
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.is_file() or (there and not there & {journal.NAME, REFERENCE, *locking.FILES}):
+        raise ValueError(f"{shown(folder)} exists and holds no {what}. Choose another directory.")
+    if not resume and journal.NAME in there:
+        raise ValueError(f"{shown(folder)} holds a {what} already, and resume=False. Choose another directory.")
+    return folder
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps others out of a folder, those of the same process included.
+
+    Raises:
+        InUse: If somebody is in it.
+    """
+    lock = locking.hold(make_folder(folder))
+    try:
+        if lock.lock_counter > 1:
+            raise InUse(f"{shown(folder)} is in use by another call in this process. Wait until it ends.")
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def hired(executor: Executor | None, workers: int | str, folder: Path) -> Iterator[Executor]:
+    """What runs the trials: the executor that was handed over, or processes of our own, which end with the block."""
+    if executor is not None:
+        yield executor
+        return
+    pool = WorkerPool(workers, log_directory=make_folder(folder / LOGS))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
