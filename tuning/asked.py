@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from tuning import spaces
 from tuning.loop import now
 from tuning.result import COLUMNS
 from tuning.space import Space, differences
@@ -20,13 +21,13 @@ from zoo.training.recipe import Recipe
 from zoo.training.resuming import model_fingerprint
 
 ALGORITHMS = ("bayesian", "random", "grid", "hyperband")
-METRICS = ("accuracy", "loss", "cross_entropy")  # of fine_tune; `val_` before them is the dev set
-PENALTIES = ("l1", "l2", "l2_sp")  # with one of them, there is a cross_entropy beside the loss
+METRICS = {"accuracy": "max", "loss": "min"}  # of fine_tune; `val_` before them is the dev set
 PICTURE = ("image_size", "channels", "crop", "interpolation", "background")  # what decides how one is read
 UNSPEAKABLE = {
     "data": "the pictures, their labels or splits are others",
     "model_fingerprint": "the model that was handed over is another",
 }
+FIRST = {"head": spaces.BACKBONES[0], "transfer": spaces.BACKBONES[0], "scratch": spaces.BUILDERS[0]}  # of "auto"
 VERSION = 1  # of the journal
 
 
@@ -73,7 +74,13 @@ class Asked:
                 "sets it, too. Leave one out; `tuning.spaces` holds pieces for a space without it."
             )
         model = chosen.pop("model", None if self.own else self.model)
-        return model, Recipe().with_fields({"seed": self.seed, **self.fields, **chosen})
+        try:
+            return model, Recipe().with_fields({"seed": self.seed, **self.fields, **chosen})
+        except ValueError as error:
+            sets = ", ".join(f"`{name}`" for name in chosen)
+            raise ValueError(
+                f"{error} Space {self.space.name!r} sets {sets}; `tuning.spaces` holds pieces for one that sets less."
+            ) from None
 
     def header(self) -> dict[str, Any]:
         """What is written down when a search begins."""
@@ -89,9 +96,17 @@ class Asked:
     def differing(self, earlier: Mapping[str, Any]) -> list[str]:
         """What a search that was begun with another header was for, in sentences; none where it was for the same."""
         found = []
+        here: Any
         for name, here in self._identity.items():
-            there = earlier.get(name)
-            if there != here:
+            there: Any = earlier.get(name)
+            if name == "fields":
+                both = {**there, **here}
+                found += [
+                    f"{field} is {there.get(field, 'auto')!r} there and {here.get(field, 'auto')!r} here"
+                    for field in both
+                    if there.get(field, "auto") != here.get(field, "auto")
+                ]
+            elif there != here:
                 found.append(UNSPEAKABLE.get(name, f"{name} is {there!r} there and {here!r} here"))
         return found + differences(earlier["space"], self.space.describe())
 
@@ -129,7 +144,7 @@ def checked(
     Recipe().with_fields(fields)
     if "seed" in fields or "model" in fields:
         raise ValueError("`model` and `seed` are arguments of the search itself.")
-    taken = Space(space, model)
+    taken = Space(space, model, usual(space, model, data, fields))
     if clashing := [item["name"] for item in taken.describe() if item["name"] in COLUMNS]:
         raise ValueError(
             f"A hyperparameter cannot be called {clashing[0]!r}, which is a column of the table of trials. Call it "
@@ -141,15 +156,28 @@ def checked(
 
 
 def _check_objective(objective: str, data: Data, asked: Asked) -> None:
-    """Refuses a metric that no trial will have."""
-    _, recipe = asked.recipe(asked.space.defaults)
+    """Refuses a metric that no trial will have, and a direction that leads to the worst network."""
     has_dev = bool(len(data.dev))
-    penalised = any(getattr(recipe, name) not in ("auto", 0) for name in PENALTIES)
-    there = [name for name in METRICS if name != "cross_entropy" or penalised]
-    there += [f"val_{name}" for name in there] if has_dev else []
+    there = {**METRICS, **({f"val_{name}": way for name, way in METRICS.items()} if has_dev else {})}
     if objective not in there:
         why = " There are no dev pictures to judge by." if not has_dev and str(objective).startswith("val_") else ""
         raise ValueError(f"`objective` must be one of {', '.join(there)}.{why} Received: objective={objective!r}")
+    if asked.direction != there[objective]:
+        raise ValueError(
+            f"The best {objective} is the {'highest' if there[objective] == 'max' else 'lowest'}: say "
+            f"direction={there[objective]!r} (--direction {there[objective]}). Received: direction={asked.direction!r}"
+        )
+
+
+def usual(space: Any, model: str | keras.Model, data: Data, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What `fine_tune` would choose for this data, of the fields that the ready spaces tune and that depend on it."""
+    name = space if isinstance(space, str) else ""
+    base = {"freeze": "large"} if name == "head" else {}
+    if name == "scratch" and isinstance(model, str):
+        base["weights"] = "none"
+    chosen = FIRST.get(name, "auto") if model == "auto" else model
+    recipe = preparing.resolved(chosen, data, Recipe().with_fields({**base, **fields}))
+    return {field: getattr(recipe, field) for field in spaces.USUAL}
 
 
 def machine() -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Live:
             said.append(f"best {self._result.objective} {self._ended[best]['score']:.4f} (trial {best})")
         if failed := sum(result["status"] == "failed" for result in self._ended.values()):
             said.append(f"{failed} failed")
-        return ", ".join([*said, "Ctrl-C stops, the same call goes on"])
+        return ", ".join([*said, "Ctrl-C stops it for the time being"])
 
     def _best(self) -> str | None:
         completed = {name: result for name, result in self._ended.items() if result["status"] == "completed"}

@@ -244,11 +244,6 @@ class OptimizerComparison:
         return f"<h4>{html.escape(self._head)}</h4><table>{rows}</table>{notes}"
 
 
-def dev_loss(metrics: Mapping[str, float]) -> float:
-    """The loss on dev without penalties; infinity where there is none."""
-    return next((metrics[f"val_{name}"] for name in LOSSES if f"val_{name}" in metrics), math.inf)
-
-
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dicts; nothing in place of NaN, which JSON lacks."""
     return table.astype(object).where(table.notna(), None).to_dict("records")

@@ -16,8 +16,9 @@ from tuning import reference
 from tuning.asked import machine, plain
 from tuning.journal import Journal
 from tuning.loop import SearchStopped, checked_executor, now, run_all
-from tuning.optimizer_comparison import OptimizerComparison, dev_loss
+from tuning.optimizer_comparison import OptimizerComparison
 from tuning.place import REFERENCE, TRIALS, folder_of, held, hired
+from tuning.result import dev_loss
 from zoo.data.collection import Data
 from zoo.files import shown
 from zoo.training import preparing

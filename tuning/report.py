@@ -86,8 +86,8 @@ def _headline(result) -> Headline:
         Tile("time", duration(took), "in which trials ran"),
     ]
     if not result.hopeful:
-        running = "running" in counts
-        title = f"No trial of {len(trials):,} was completed{' yet' if running else ''}" if len(trials) else "No trials"
+        yet = " yet" if "unfinished" in counts else ""
+        title = f"No trial of {len(trials):,} was completed{yet}" if len(trials) else "No trials"
         why = facts.commonest_reason(trials)
         verdict = f"There is no best trial. {why}".strip()
         return Headline(title, verdict, Words(_unfinished(result), quiet=True), Tiles(numbers))
@@ -111,29 +111,28 @@ def _headline(result) -> Headline:
 def _gain(result, score: float) -> list[Tile]:
     """How much better the best is than the first, where that has a score."""
     first = facts.first_score(result)
-    if math.isnan(first) or result.best_trial == result.trials.trial.iloc[0]:
+    if math.isnan(first) or result.best_trial == result.known_good:
         return []
     better = (score - first) * (1 if result.direction == "max" else -1)
     share = is_share(result.objective)
     figure = f"{100 * (score - first):+.1f}" if share else f"{score - first:+{BETTER_DIGITS}}"
-    note = f"the known-good recipe has {said_score(result.objective, first)}"
-    return [Tile(f"{'points ' if share else ''}against the first trial", figure, note, "good" if better > 0 else "")]
+    note = f"that has {said_score(result.objective, first)}"
+    name = f"{'points ' if share else ''}against the known-good recipe"
+    return [Tile(name, figure, note, "good" if better > 0 else "")]
 
 
 def _against_first(result, score: float) -> str:
     """The best against the known-good recipe, in a sentence."""
     first = facts.first_score(result)
     if math.isnan(first):
-        return (
-            "The first trial, the known-good recipe, was not completed, so there is nothing to compare the best with."
-        )
-    if result.best_trial == result.trials.trial.iloc[0]:
+        return "The known-good recipe was not trained to its end, so there is nothing to compare the best with."
+    if result.best_trial == result.known_good:
         if (result.trials.status == "completed").sum() == 1:
-            return "Only the first trial, the known-good recipe, was completed."
-        return "No trial is better than the first one, the known-good recipe."
+            return "Only the known-good recipe was completed."
+        return "No trial is better than the known-good recipe."
     by = abs(score - first)
     much = f"{100 * by:.1f} points" if is_share(result.objective) else f"{by:{BETTER_DIGITS}}"
-    return f"Trial {result.best_trial} is better than the first one, the known-good recipe, by {much}."
+    return f"Trial {result.best_trial} is better than the known-good recipe by {much}."
 
 
 def _interval(result, score: float) -> tuple[float, float] | None:
@@ -155,7 +154,7 @@ def _worth(result, score: float, interval: tuple[float, float] | None, test: str
             shown = (
                 "within the 95 % interval of the best, so the gain may be chance" if within else "outside the interval"
             )
-            rests += f"; the first trial lies {shown}"
+            rests += f"; the known-good recipe lies {shown}"
         lines.append(f"{rests}.")
     count = int((result.trials.status == "completed").sum())
     if count > 1 and result.objective.startswith("val_"):
@@ -169,5 +168,5 @@ def _worth(result, score: float, interval: tuple[float, float] | None, test: str
 
 def _unfinished(result) -> str:
     """Whether trials are still out."""
-    count = int((result.trials.status == "running").sum())
+    count = int((result.trials.status == "unfinished").sum())
     return f"{counted(count, 'trial')} had not ended when this page was written." if count else ""

@@ -18,8 +18,8 @@ from zoo.evaluation.plots import svg
 from zoo.evaluation.report.blocks import Beside, Block, Cell, Drawing, Section, Table, Words, number, text
 from zoo.evaluation.report.facts import duration, shown
 
-STATUSES = ("completed", "pruned", "failed", "running")
-TONES = {"failed": "bad", "pruned": "quiet", "running": "quiet"}
+STATUSES = ("completed", "pruned", "failed", "unfinished")
+TONES = {"failed": "bad", "pruned": "quiet", "unfinished": "quiet"}
 ROWS = 500  # of the table of trials
 MACHINE = ("backend", "python", "platform", "cores", "versions")
 
@@ -158,7 +158,7 @@ def _failed(table: pd.DataFrame) -> list[Block]:
 def cost(result) -> Section:
     """What the search took, and what for."""
     table = result.trials
-    ended = table.loc[table.status != "running"]
+    ended = table.loc[table.status != "unfinished"]
     if not len(ended):
         return Section("cost", "Cost", [Words("No trial has ended yet.")])
     seconds = ended.seconds.astype(float).fillna(0)
@@ -249,9 +249,8 @@ def score_of(result, trial: str) -> float:
 
 
 def first_score(result) -> float:
-    """That of the known-good recipe; NaN where it was not completed."""
-    first = result.trials.iloc[0]
-    return float(first.score) if first.status == "completed" else math.nan
+    """That of the known-good recipe; NaN where it was not trained to its end."""
+    return score_of(result, result.known_good) if result.known_good else math.nan
 
 
 def pictures(result) -> dict[str, int]:

@@ -15,7 +15,7 @@ from tuning import reference
 from tuning.journal import NAME, Journal
 from tuning.place import REFERENCE, TRIALS
 from zoo.files import shown
-from zoo.training.folder import EVALUATION, LOOKS, looks
+from zoo.training.folder import CROSS_ENTROPY, EVALUATION, LOOKS, looks
 from zoo.training.run import Run
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class SearchResult:
     def trials(self) -> pd.DataFrame:
         """A row a trial, in the order in which they were proposed; failed ones have no score.
 
-        Columns trial, status ("completed", "pruned", "failed", "running"), score, seconds, epochs, best_epoch,
+        Columns trial, status ("completed", "pruned", "failed", "unfinished"), score, seconds, epochs, best_epoch,
         attempts, worker, started, ended, continues (the trial whose training a Hyperband rung goes on with), halved
         (whether the batch was, for want of memory), reason, traceback (a file), then one for each hyperparameter, with
         nothing where it does not apply.
@@ -79,7 +79,7 @@ class SearchResult:
             if event["event"] != "proposed":
                 continue
             name = event["trial"]
-            result = self.results.get(name, {"status": "running"})
+            result = self.results.get(name, {"status": "unfinished"})
             score = result.get("score")
             rows.append(
                 {
@@ -109,7 +109,7 @@ class SearchResult:
         """
         sign = -1 if self.direction == "max" else 1
         ranks = [
-            (sign * result["score"], result["metrics"].get("val_loss", math.inf), name)
+            (sign * result["score"], dev_loss(result["metrics"]), name)
             for name, result in self.results.items()
             if result["status"] == "completed"
         ]
@@ -133,6 +133,20 @@ class SearchResult:
     def best_score(self) -> float:
         """The objective of the best trial."""
         return self.results[self.best_trial]["score"]
+
+    @property
+    def known_good(self) -> str | None:
+        """The trial that trained the known-good recipe to its end: the first, or a later rung of Hyperband's.
+
+        None where there is no such trial, or it was not completed.
+        """
+        proposed = [event for event in self._events if event["event"] == "proposed"]
+        last = proposed[0]["trial"] if proposed else None
+        for event in proposed:
+            last = event["trial"] if event["continues"] == last is not None else last
+        epochs = next((event["epochs"] for event in proposed if event["trial"] == last), None)
+        whole = self.algorithm != "hyperband" or epochs == self.header.get("epochs")
+        return last if whole and self.results.get(last or "", {}).get("status") == "completed" else None
 
     @property
     def hopeful(self) -> bool:
@@ -232,8 +246,7 @@ class SearchResult:
         lines = [f"{shown(self.directory)}: " + ", ".join(f"{count} {status}" for status, count in counts.items())]
         if not self.hopeful:
             return lines[0]
-        first = self.results.get(self.trials.trial.iloc[0])
-        known = f"; the known-good recipe {first['score']:.4f}" if first and first["status"] == "completed" else ""
+        known = f"; the known-good recipe {self.results[self.known_good]['score']:.4f}" if self.known_good else ""
         lines.append(f"best {self.objective} {self.best_score:.4f} (trial {self.best_trial}){known}")
         width = max(map(len, self.best), default=0)
         lines += [f"  {name:<{width}}  {figure(value)}" for name, value in self.best.items()]
@@ -242,6 +255,12 @@ class SearchResult:
     def __repr__(self):
         best = f", best {self.objective} {self.best_score:.4f}" if self.hopeful else ""
         return f"<SearchResult {self.directory}: {len(self.results)} trials{best}>"
+
+
+def dev_loss(metrics: dict[str, float]) -> float:
+    """The loss on dev, without penalties where there are some; infinity where there is none."""
+    found = metrics.get(f"val_{CROSS_ENTROPY}", metrics.get("val_loss"))
+    return math.inf if found is None else found
 
 
 def figure(value: Any) -> str:

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -42,8 +43,8 @@ def search(
 
     Each trial is a `zoo.fine_tune` in a process of its own, so that it neither fills this one's memory nor takes it
     along when it dies. What is proposed and what came of it is written down at once: a search that is killed at any
-    moment goes on by the same call, and only what was running is run again. A finished one returns at once; with more
-    `trials`, it goes on. The test set is not touched.
+    moment goes on by the same call with its `directory`, and only what was running is run again. A finished one returns
+    at once; with more `trials`, it goes on. The test set is not touched.
 
     Args:
         model: A name of `zoo.list_models()`; "auto", where the space may choose; or a Keras model, which every trial
@@ -55,8 +56,9 @@ def search(
         algorithm: "bayesian" (Gaussian process, Snoek et al. 2012), "random" (Bergstra and Bengio 2012), "grid", or
             "hyperband" (Li et al. 2018), whose trials go on with the training of earlier ones and count each time.
         trials: How many in all, those of an earlier call included.
-        objective: A metric of `run.history`, at the epoch whose weights are kept.
-        direction: "max" or "min".
+        objective: "val_accuracy", "val_loss", "accuracy" or "loss", at the epoch whose weights are kept; a loss without
+            penalties, but with label smoothing, so that it does not compare trials of a space that tunes that.
+        direction: "max" for an accuracy, "min" for a loss.
         pruning: "median" ends a trial after the first epoch, from the third on, whose best value so far is worse than
             the median of those of the trials that were completed when it began (Golovin et al. 2017).
         workers: Processes, or "auto": as the cores, the memory and the GPUs allow. Of an executor, the trials it gets
@@ -121,13 +123,17 @@ def _run(source, executor, journal, width, deadline, result, trials) -> None:
     with Live(result, trials, width) as live:
         try:
             if not work(source, executor, journal, width=width, watcher=live, deadline=deadline):
-                live.say("The time is up. The same call goes on.")
+                live.say(f"The time is up. {_way_on(result.directory)}")
         except KeyboardInterrupt:
-            live.say("Stopped. The same call goes on, and runs what was running again.")
+            live.say(f"Stopped; what was running will be run again. {_way_on(result.directory)}")
             raise
         except SearchStopped as stopped:
             journal.append({"event": "stopped", "time": now(), "why": str(stopped)})
             raise
+
+
+def _way_on(folder: Path) -> str:
+    return f"The same call with directory={shown(folder)!r} (zoo search: --out {shown(folder)}) goes on from there."
 
 
 def _finished(events: list[dict], trials: int) -> bool:

@@ -37,6 +37,7 @@ class Space:
         space: "head", "transfer", "scratch", or a function from KerasTuner's `hp` to a dict of fields of `zoo.Recipe`,
             and "model" where `model` is "auto".
         model: Name of a network, "auto", or a Keras model.
+        usual: Defaults of the ready spaces that depend on the data.
 
     Attributes:
         name: That of the space, or of the function.
@@ -54,9 +55,14 @@ class Space:
         ({'length': 1}, {'epochs': 3})
     """
 
-    def __init__(self, space: str | Callable[[Any], Mapping[str, Any]], model: str | keras.Model):
+    def __init__(
+        self,
+        space: str | Callable[[Any], Mapping[str, Any]],
+        model: str | keras.Model,
+        usual: Mapping[str, Any] = spaces.USUAL,
+    ):
         self._free = model == "auto"  # whether the space may name the network
-        self.name, self._function = _function(space, model)
+        self.name, self._function = _function(space, model, usual)
         self.hyperparameters = self._explored()
         self.defaults: dict[str, Any] = dict(self.hyperparameters.values)
         if all(len(set(_samples(item))) == 1 for item in self.hyperparameters.space):
@@ -224,7 +230,7 @@ def differences(earlier: Sequence[Entry], now: Sequence[Entry]) -> list[str]:
     return found
 
 
-def _function(space, model) -> tuple[str, Callable[[Any], Any]]:
+def _function(space, model, usual) -> tuple[str, Callable[[Any], Any]]:
     """The space's name and the function."""
     if not isinstance(model, (str, keras.Model)):
         raise TypeError(f"`model` must be a name, auto or a Keras model. Received: {type(model).__name__}")
@@ -245,7 +251,7 @@ def _function(space, model) -> tuple[str, Callable[[Any], Any]]:
             f"Space {space!r} builds on learned weights, and {model!r} has no public ones. Take space='scratch', or "
             "hand over a Keras model that has learned."
         )
-    return space, partial(READY[space], model=model)
+    return space, partial(READY[space], model=model, usual=usual)
 
 
 def _active(found: HyperParameters, wanted: Mapping[str, Any]) -> dict[str, Any]:

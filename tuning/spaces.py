@@ -8,12 +8,13 @@
     result = tuning.search("mobilenet_v2", data, space=mine)
 
 Ranges, scales and the order of importance are those of Ng, "Improving Deep Neural Networks", 2017: what acts by its
-order of magnitude is searched on a log scale, momentum by its distance from 1. Every default is what `fine_tune`
-chooses by itself for fewer than 5,000 pictures and 200 a class, so the first trial is the known-good recipe. A piece
-under `hp.conditional_scope` whose condition does not hold gives no field.
+order of magnitude is searched on a log scale, momentum by its distance from 1. In the ready spaces every default is
+what `fine_tune` chooses by itself, so the first trial is the known-good recipe; what the data decides there (amount
+frozen, batch size, label smoothing) comes as `usual`, and a piece alone has what suits few pictures. A piece under
+`hp.conditional_scope` whose condition does not hold gives no field.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from augment import POLICIES
@@ -25,46 +26,58 @@ if TYPE_CHECKING:
 Fields = dict[str, Any]
 BACKBONES = ("mobilenet_v2", "mobilenet_v3_large", "efficientnetv2_b0", "resnet18", "resnet50")  # with public weights
 BUILDERS = ("resnet20", "convnet", "inception_small", "resnet32", "resnet56")
+AMOUNTS = ("large", "medium", "small", "none")
+USUAL = {"freeze": "large", "batch_size": 32, "label_smoothing": 0.0}  # what `fine_tune` chooses for few pictures
 CONVNET = {"filters": (32, 64, 128), "depth": 1, "connections": "dense"}  # what the network does by itself
 
 
-def head(hp: "HyperParameters", *, model: "str | keras.Model" = "auto") -> Fields:
+def head(hp: "HyperParameters", *, model: "str | keras.Model" = "auto", usual: Mapping[str, Any] = USUAL) -> Fields:
     """What stands on a frozen network. No field changes what that gives, so all trials share one pass over the data.
 
     Args:
         hp: KerasTuner's.
         model: As in `tuning.search`. "auto" is mobilenet_v2, since a network that stays as it is must have learned; a
             Keras model keeps its own head and dropout.
+        usual: Defaults of what depends on the data; `tuning.search` gives those of its own.
     """
     fields = {"freeze": "large", "augment": "none", **({"model": BACKBONES[0]} if model == "auto" else {})}
-    fields |= learning_rate(hp) | momentum(hp) | batch_size(hp)
+    fields |= learning_rate(hp) | momentum(hp) | batch_size(hp, usual=usual["batch_size"])
     if isinstance(model, str):
         fields |= hidden_layer(hp) | dropout(hp)
-    return fields | weight_decay(hp) | label_smoothing(hp)
+    return fields | weight_decay(hp) | label_smoothing(hp, usual=usual["label_smoothing"])
 
 
 def transfer(
-    hp: "HyperParameters", *, model: "str | keras.Model" = "auto", backbones: Sequence[str] = BACKBONES
+    hp: "HyperParameters",
+    *,
+    model: "str | keras.Model" = "auto",
+    usual: Mapping[str, Any] = USUAL,
+    backbones: Sequence[str] = BACKBONES,
 ) -> Fields:
     """A pre-trained network: which, how much of it is frozen, at what rates the rest learns, on what pictures.
 
     Args:
         hp: KerasTuner's.
         model: As in `tuning.search`: only "auto" leaves the network to be chosen; a Keras model keeps its dropout.
+        usual: As of `head`.
         backbones: The networks to choose from, the first one first.
     """
     fields = backbone(hp, backbones) if model == "auto" else {}
-    fields |= learning_rate(hp) | freeze(hp)
+    fields |= learning_rate(hp) | freeze(hp, usual=usual["freeze"])
     with hp.conditional_scope("freeze", ["medium", "small", "none"]):  # one stage alone has no neighbour
         fields |= layer_decay(hp)
     fields |= augmentation(hp)
     if isinstance(model, str):
         fields |= dropout(hp)
-    return fields | weight_decay(hp) | label_smoothing(hp)
+    return fields | weight_decay(hp) | label_smoothing(hp, usual=usual["label_smoothing"])
 
 
 def scratch(
-    hp: "HyperParameters", *, model: "str | keras.Model" = "auto", builders: Sequence[str] = BUILDERS
+    hp: "HyperParameters",
+    *,
+    model: "str | keras.Model" = "auto",
+    usual: Mapping[str, Any] = USUAL,
+    builders: Sequence[str] = BUILDERS,
 ) -> Fields:
     """A network without learned weights: which, its shape where it is `convnet`, and all of the training.
 
@@ -74,6 +87,7 @@ def scratch(
         hp: KerasTuner's.
         model: As in `tuning.search`: only "auto" leaves the network to be chosen; a Keras model keeps its weights,
             dropout and initialiser.
+        usual: As of `head`.
         builders: The networks to choose from, the first one first.
     """
     fields: Fields = {}
@@ -86,10 +100,10 @@ def scratch(
                 fields |= convnet(hp)
     elif model == "convnet":
         fields |= convnet(hp)
-    fields |= learning_rate(hp) | optimizer(hp) | batch_size(hp, largest=128) | schedule(hp)
+    fields |= learning_rate(hp) | optimizer(hp) | batch_size(hp, largest=128, usual=usual["batch_size"]) | schedule(hp)
     if isinstance(model, str):
         fields |= dropout(hp) | kernel_initializer(hp)
-    return fields | label_smoothing(hp) | augmentation(hp)
+    return fields | label_smoothing(hp, usual=usual["label_smoothing"]) | augmentation(hp)
 
 
 def learning_rate(hp: "HyperParameters") -> Fields:
@@ -121,10 +135,10 @@ def optimizer(hp: "HyperParameters") -> Fields:
     return fields
 
 
-def batch_size(hp: "HyperParameters", *, largest: int = 512) -> Fields:
+def batch_size(hp: "HyperParameters", *, largest: int = 512, usual: int = 32) -> Fields:
     """Powers of two from 16 to `largest`, ordered."""
     sizes = [size for size in (16, 32, 64, 128, 256, 512) if size <= largest]
-    return _applying(batch_size=hp.Choice("batch_size", sizes, default=32))
+    return _applying(batch_size=hp.Choice("batch_size", sizes, default=usual if usual in sizes else 32))
 
 
 def hidden_layer(hp: "HyperParameters") -> Fields:
@@ -177,9 +191,9 @@ def l1(hp: "HyperParameters") -> Fields:
     return _applying(l1=hp.Choice("l1", [0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]))
 
 
-def label_smoothing(hp: "HyperParameters") -> Fields:
+def label_smoothing(hp: "HyperParameters", *, usual: float = 0.0) -> Fields:
     """0 to 0.2."""
-    return _applying(label_smoothing=hp.Float("label_smoothing", 0.0, 0.2, default=0.0))
+    return _applying(label_smoothing=hp.Float("label_smoothing", 0.0, 0.2, default=min(usual, 0.2)))
 
 
 def kernel_initializer(hp: "HyperParameters") -> Fields:
@@ -198,9 +212,9 @@ def augmentation(hp: "HyperParameters") -> Fields:
     return _applying(augment=hp.Choice("augment", list(POLICIES), default="none"))
 
 
-def freeze(hp: "HyperParameters") -> Fields:
+def freeze(hp: "HyperParameters", *, usual: str = "large") -> Fields:
     """The amount frozen, from large to none."""
-    return _applying(freeze=hp.Choice("freeze", ["large", "medium", "small", "none"]))
+    return _applying(freeze=hp.Choice("freeze", list(AMOUNTS), default=usual if usual in AMOUNTS else "large"))
 
 
 def layer_decay(hp: "HyperParameters") -> Fields:

@@ -23,12 +23,13 @@ from callbacks import Pruning, locking
 from tuning import reference
 from zoo.files import make_folder, write_json, write_text
 from zoo.training.fitting import NotFinite
-from zoo.training.folder import EVALUATION, RECIPE, best_of, epochs
+from zoo.training.folder import CROSS_ENTROPY, EVALUATION, RECIPE, best_of, epochs
 from zoo.training.recipe import Recipe
 
 OUT_OF_MEMORY, NOT_FINITE, NO_OBJECTIVE = "out of memory", "not finite", "no such objective"
 ENTRIES = ("trial", "folder", "reference", "model", "fields", "objective", "direction")
 ENTRIES += ("stop_after", "continues", "thresholds")
+PENALTIES = ("l1", "l2", "l2_sp")  # with one of them, there is a cross-entropy beside the loss
 RESULT, TRACEBACK = "result.json", "traceback.txt"
 NOT_COPIED = (RESULT, TRACEBACK, EVALUATION, "export", "report.html", *locking.FILES)  # of a run that is gone on with
 _EXHAUSTED = ("ResourceExhaustedError", "OutOfMemoryError")  # of TensorFlow, of PyTorch
@@ -59,7 +60,7 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
             reference: Folder from `reference.save`.
             model: A name, or None for the model of the reference.
             fields: Of the `Recipe`.
-            objective, direction: A metric of `run.history`, and "max" or "min".
+            objective, direction: A metric of `run.history`, a loss being that without penalties; "max" or "min".
             stop_after: Epochs after which to stop, or None.
             continues: Folder of an attempt of another trial, of the same fields, to go on with; or None.
             thresholds: For `callbacks.Pruning`, or None.
@@ -115,7 +116,7 @@ def _attempted(order: dict[str, Any], smaller: dict[str, int]) -> dict[str, Any]
     try:
         with open(f"{attempt}.log", "w", encoding="utf-8") as log, _OUTPUT.into(log):
             history, pruned = _fitted(order, smaller, attempt)
-        objective, best = order["objective"], best_of(history)
+        objective, best = _metric(order), best_of(history)
         if objective not in history:
             raise _Failure(NO_OBJECTIVE, f"The history has no {objective!r}. It has: {', '.join(sorted(history))}.")
         found |= {
@@ -147,7 +148,7 @@ def _fitted(order: dict[str, Any], smaller: dict[str, int], attempt: Path) -> tu
     if model is None:
         keras.utils.set_random_seed(int(fields.get("seed", 0)))  # layers without one draw theirs when they are loaded
         model = reference.load_model(order["reference"])
-    pruning = Pruning(order["thresholds"], order["objective"], order["direction"]) if order["thresholds"] else None
+    pruning = Pruning(order["thresholds"], _metric(order), order["direction"]) if order["thresholds"] else None
     fitted = zoo.fine_tune(
         model,
         data,
@@ -157,6 +158,12 @@ def _fitted(order: dict[str, Any], smaller: dict[str, int], attempt: Path) -> tu
         **{**fields, **smaller},
     )
     return fitted.history, bool(pruning and pruning.ends_run)
+
+
+def _metric(order: dict[str, Any]) -> str:
+    """The objective as the history names it: a loss is that without penalties, which differ from trial to trial."""
+    penalised = any(order["fields"].get(name) not in (None, "auto", 0) for name in PENALTIES)
+    return order["objective"].replace("loss", CROSS_ENTROPY) if penalised else order["objective"]
 
 
 def _smaller(attempt: Path) -> dict[str, int]:

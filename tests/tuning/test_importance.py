@@ -161,7 +161,7 @@ def test_a_search_without_a_score_has_no_figures():
 def test_failed_and_running_trials_do_not_count_and_pruned_ones_do():
     result = searched(by_rate)
     result.trials.loc[:4, ["status", "score"]] = ["failed", math.nan]
-    result.trials.loc[5:9, ["status", "score"]] = ["running", math.nan]
+    result.trials.loc[5:9, ["status", "score"]] = ["unfinished", math.nan]
     result.trials.loc[10:14, "status"] = "pruned"
 
     found = importance(result)

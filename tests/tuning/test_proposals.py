@@ -69,6 +69,7 @@ def run(search, trials, *, at_once=3, failing=0.15, seed=1):
             running.append(proposal)
         if proposal is DONE and not running:
             break
+        assert proposal is not WAIT or running, "waits for nothing"
         if running and (proposal is WAIT or proposal is DONE or chance.random() < 0.4):
             ended = running.pop(chance.randrange(len(running)))
             told = (ended.trial, None if chance.random() < failing else score(ended.values))
@@ -90,6 +91,15 @@ def read_back(events):
 def history(algorithm):
     """A search that several tests look at."""
     return run(proposals(mixed, algorithm, epochs=9), 12 if algorithm == "bayesian" else 25)
+
+
+def to_the_end(search):
+    """All proposals, nothing told."""
+    made = []
+    while (proposal := search.propose()) is not DONE:
+        assert proposal is not WAIT
+        made.append(proposal)
+    return made
 
 
 def proposed(events):
@@ -155,7 +165,7 @@ def test_random_and_grid_depend_on_no_result(algorithm):
 
 def test_a_grid_has_every_combination_once():
     search = proposals(small, "grid")
-    made = list(iter(search.propose, DONE))
+    made = to_the_end(search)
 
     shallow = {"deep": False, "always": 3}
     deep = [
@@ -170,7 +180,7 @@ def test_a_grid_has_every_combination_once():
 
 
 def test_a_grid_takes_ten_values_of_a_range_and_the_default():
-    made = [proposal.values["rate"] for proposal in iter(proposals(one, "grid").propose, DONE)]
+    made = [proposal.values["rate"] for proposal in to_the_end(proposals(one, "grid"))]
 
     assert sorted(made) == sorted([*np.round(np.arange(10) / 10 + 0.05, 2).tolist(), 0.5])
 

@@ -69,7 +69,7 @@ class Search:
         )
         self.events += [{"event": "started", "trial": name}] * starts
         self.count += 1
-        if status == "running":
+        if status == "unfinished":
             return name
         ended_well = {"score": score, "epochs": 3, "best_epoch": 2, "curve": [score - 0.1, score, score - 0.01]}
         failed = {"score": None, "epochs": 0, "best_epoch": 0, "curve": [], "reason": "no memory", "kind": "OOM"}
@@ -286,15 +286,15 @@ def test_pruned_trials_alone_are_drawn_and_none_is_the_best(paged):
 
 
 def test_a_search_that_goes_on_says_how_many_trials_are_out(paged):
-    page = paged(Search().trials(3).trials(2, status="running"))
+    page = paged(Search().trials(3).trials(2, status="unfinished"))
 
     assert "2 trials had not ended when this page was written." in page.text
-    assert [row[1] for row in page.tables["trials"][0][1:]].count("running") == 2
+    assert [row[1] for row in page.tables["trials"][0][1:]].count("unfinished") == 2
 
 
 @pytest.mark.parametrize("running", [0, 2])
 def test_a_search_that_has_only_begun_makes_a_page(paged, running):
-    page = paged(Search().trials(running, status="running"))
+    page = paged(Search().trials(running, status="unfinished"))
 
     assert "No trial has ended yet." in page.text
 

@@ -287,3 +287,17 @@ def test_pruning_remembers_the_earlier_phases_and_processes(contrary, whole, tmp
         run = train(contrary, tmp_path / "run", PATIENT, stop_after, callbacks=[pruning := Pruning(thresholds)])
     assert pruning.pruned_epoch == last
     assert_same_run(run, at_once)
+
+
+def test_a_pruned_run_that_was_killed_while_it_was_written_is_written_again(data, tmp_path, monkeypatch):
+    replace = os.replace
+
+    def killed(source, target):
+        if Path(target).name == "model.keras":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        train(data, tmp_path / "run", PHASES, callbacks=[Pruning([1e-9])])
+    assert len(train(data, tmp_path / "run", PHASES, callbacks=[Pruning([1e-9])]).history["loss"]) == 1

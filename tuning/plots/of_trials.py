@@ -15,7 +15,7 @@ def progress(result) -> Figure:
     """Each trial's score by the time it ended, and the best so far as steps; pruned and failed ones are marked.
 
     Time is that in which trials ran: pauses of a search that was gone on with later are left out. A dashed line is the
-    score of the first trial. What is far out on the poor side stands at the edge.
+    score of the known-good recipe. What is far out on the poor side stands at the edge.
 
     Args:
         result: A SearchResult.
@@ -59,11 +59,11 @@ def progress(result) -> Figure:
         steps, _ = shown.held([*so_far, so_far.iloc[-1]])
         axes.step([*at.loc[order], at.max()], steps, where="post", color=ORANGE, linewidth=1.8, zorder=1)
         ends.append((at.max(), steps[-1], f"best {said_score(result.objective, so_far.iloc[-1])}", ORANGE))
-        if trials.index[0] in completed.index:
-            first = float(trials.score.iloc[0])
+        if result.known_good:
+            first = float(trials.score[trials.trial == result.known_good].iloc[0])
             (height,), _ = shown.held([first])
             axes.axhline(height, color=INK, linewidth=1, linestyle="--", alpha=0.5)
-            ends.append((at.max(), height, f"first {said_score(result.objective, first)}", INK))
+            ends.append((at.max(), height, f"known-good {said_score(result.objective, first)}", INK))
     axes.set_xlim(0, 1.03 * at.max() or 1)
     axes.set_xlabel(f"{name} of searching")
     axes.set_title("; ".join(notes))

@@ -114,7 +114,9 @@ def fine_tune(
         parts = phases(recipe)
         for phase in parts:
             freeze(network, phase.freeze)  # refuses what it cannot place before anything is written
-        asked, earlier = recipe.mixing, run_folder.computed_once(folder) if folder is not None and begun else None
+        asked, earlier = recipe.mixing, None
+        if folder is not None and begun:
+            earlier = run_folder.computed_once(folder, len(parts))
         with timed(spent, "measuring what to compute once"):
             plans, recipe = caching.plans(network, data, recipe, parts, cache_features, callbacks, time_limit, earlier)
         if folder is None or not begun:
@@ -139,10 +141,8 @@ def fine_tune(
         history = fitting.fit(network, data, recipe, parts, plans, callbacks, deadline, folder, spent, stop)
         stopped = stop and stop.reached
         handover = resuming.Handover(folder, parts)
-        ran = [number == 0 or handover.begun(number) for number in range(len(parts))]
-        record["frozen_part"] = [
-            {**asdict(part), **plan.record(), "ran": so} for part, plan, so in zip(parts, plans, ran, strict=True)
-        ]
+        ran = [number for number in range(len(parts)) if number == 0 or handover.begun(number) or stopped]
+        record["frozen_part"] = [{**asdict(parts[number]), **plans[number].record()} for number in ran]
         record.pop("stopped_after", None)
         record["seconds"] = round(time.monotonic() - started, 1)  # of the process that ended it, as are its parts
         record["time"] = {what: round(seconds, 2) for what, seconds in spent.items()}

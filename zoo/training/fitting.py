@@ -285,7 +285,7 @@ def _optimizer(recipe: Recipe, rate: float) -> keras.Optimizer:
         "gradient_accumulation_steps": recipe.accumulation if recipe.accumulation != 1 else None,
     }
     words |= {word: getattr(recipe, name) for word, name in _MEANS.get(recipe.optimizer, {}).items()}
-    return OPTIMIZERS[recipe.optimizer](rate, **words)
+    return OPTIMIZERS[recipe.optimizer](float(rate), **words)  # Keras refuses a rate of 1
 
 
 def compile_phase(model: keras.Model, recipe: Recipe, phase: Phase, whole: keras.Model | None = None) -> None:

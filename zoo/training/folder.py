@@ -105,9 +105,13 @@ def fingerprint_at_start(directory: Path) -> str | None:
     return _recorded(directory, lambda record: record["model_at_start"])
 
 
-def computed_once(directory: Path) -> list[bool] | None:
-    """Whether each phase computes its frozen part once; None where that is not known."""
-    return _recorded(directory, lambda record: [bool(part["computed_once"]) for part in record["frozen_part"]])
+def computed_once(directory: Path, phases: int) -> list[bool] | None:
+    """Whether each phase computes its frozen part once; None where that is not known.
+
+    Where the end of a training was not written to its end, phases that it left out are not recorded, and do not.
+    """
+    known = _recorded(directory, lambda record: [bool(part["computed_once"]) for part in record["frozen_part"]])
+    return None if known is None else [*known, *[False] * (phases - len(known))]
 
 
 def data_fingerprint(directory: Path) -> str | None:
@@ -117,8 +121,12 @@ def data_fingerprint(directory: Path) -> str | None:
 
 def was_cached(directory: Path) -> bool:
     """Whether the last phase that ran computed its frozen part once; a hint, so a missing file says no."""
-    ran = _recorded(directory, lambda record: [part for part in record["frozen_part"] if part.get("ran", True)])
-    return bool(ran and ran[-1].get("computed_once"))
+    stopped = stopped_after(directory)
+
+    def find(record):
+        return [part["computed_once"] for part in record["frozen_part"] if stopped is None or part["first"] < stopped]
+
+    return bool((_recorded(directory, find) or [False])[-1])
 
 
 def looks(directory: Path) -> int:
