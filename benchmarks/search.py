@@ -14,9 +14,11 @@ Cases; each runs in a process of its own:
             the default recipe with three seeds, whose spread says what a difference means
   loop      100 trials that do nothing, through the loop, the journal and two worker processes that are up already;
             seconds a trial
+  memory    100 random trials of a small `convnet` on 60 digits, 1 epoch each, 2 workers: resident memory of the
+            searching process behind each tenth trial
 
 Expected: head under 90 s, the stock tuner at least 8 times as long, dev accuracy at least 95 %; transfer above the
-default or within its spread; loop under 0.2 s a trial.
+default or within its spread; loop under 0.2 s a trial; memory within 50 MB.
 
 Results are written to search.json beside this file; those of cases that were not run stay there, each with its date
 and commit.
@@ -29,6 +31,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from datetime import date
 from pathlib import Path
@@ -224,11 +227,50 @@ def loop(quick):
             return {"seconds a trial": (time.perf_counter() - began) / number}
 
 
+def memory(quick):
+    import psutil
+
+    import tuning
+    import zoo
+
+    def space(hp):
+        return {"learning_rate": hp.Float("learning_rate", 1e-4, 1e-1, sampling="log", default=1e-3)}
+
+    trials = 12 if quick else 100
+    held = {}
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        journal = Path(folder) / "search" / "journal.jsonl"
+        data = zoo.load_data("digits", image_size=8).fewer(60)
+
+        def watch():
+            while len(held) < trials:
+                ended = journal.read_bytes().count(b'"event": "ended"') if journal.exists() else 0
+                held.setdefault(ended, psutil.Process().memory_info().rss / 1e6)
+                time.sleep(0.1)
+
+        threading.Thread(target=watch, daemon=True).start()
+        tuning.search(
+            "convnet",
+            data,
+            space=space,
+            algorithm="random",
+            trials=trials,
+            epochs=1,
+            variant={"filters": (2, 4)},
+            workers=2,
+            directory=Path(folder) / "search",
+        )
+        held.setdefault(trials, psutil.Process().memory_info().rss / 1e6)
+        return {f"MB behind trial {n}": held[n] for n in sorted(held) if n and n % 10 == 0} | {
+            "growth from the 10th, MB": held[max(held)] - min(held[n] for n in held if n >= 10)
+        }
+
+
 def place(name):
     return Path(os.environ["ZOO_DATA"]) / name
 
 
-CASES = {"head": head, "transfer": transfer, "loop": loop}
+CASES = {"head": head, "transfer": transfer, "loop": loop, "memory": memory}
 
 if __name__ == "__main__":
     main()

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -11,7 +11,7 @@ import keras
 
 from tuning import spaces
 from tuning.loop import now
-from tuning.result import COLUMNS
+from tuning.result import COLUMNS, VERSION
 from tuning.space import Space, differences
 from zoo.data.collection import Data
 from zoo.models.catalog import info
@@ -28,7 +28,6 @@ UNSPEAKABLE = {
     "model_fingerprint": "the model that was handed over is another",
 }
 FIRST = {"head": spaces.BACKBONES[0], "transfer": spaces.BACKBONES[0], "scratch": spaces.BUILDERS[0]}  # of "auto"
-VERSION = 1  # of the journal
 
 
 class Asked:
@@ -82,6 +81,12 @@ class Asked:
                 f"{error} Space {self.space.name!r} sets {sets}; `tuning.spaces` holds pieces for one that sets less."
             ) from None
 
+    def made(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What a trial trains, as plain values: its model, None for one handed over, and fields of the recipe."""
+        model, recipe = self.recipe(values)
+        given = {name: value for name, value in recipe.to_dict().items() if name != "reasons" and value != "auto"}
+        return {"model": model, "fields": plain(given)}
+
     def header(self) -> dict[str, Any]:
         """What is written down when a search begins."""
         return {
@@ -93,8 +98,13 @@ class Asked:
             **machine(),
         }
 
-    def differing(self, earlier: Mapping[str, Any]) -> list[str]:
-        """What a search that was begun with another header was for, in sentences; none where it was for the same."""
+    def differing(self, events: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What an earlier search was for, in sentences; none where it was for the same.
+
+        Args:
+            events: Of its journal.
+        """
+        earlier = events[0]
         found = []
         here: Any
         for name, here in self._identity.items():
@@ -108,7 +118,22 @@ class Asked:
                 ]
             elif there != here:
                 found.append(UNSPEAKABLE.get(name, f"{name} is {there!r} there and {here!r} here"))
-        return found + differences(earlier["space"], self.space.describe())
+        found += differences(earlier["space"], self.space.describe())
+        return found or next((said for event in events if (said := self._made_otherwise(event))), [])
+
+    def _made_otherwise(self, event: Mapping[str, Any]) -> list[str]:
+        """What the space makes of a trial that was proposed, where that is something else by now."""
+        if event["event"] != "proposed" or event["made"] is None:
+            return []
+        trial, there, here = event["trial"], event["made"], self.made(event["values"])
+        if there["model"] != here["model"]:
+            return [f"the space makes {here['model']!r} of trial {trial}, which was {there['model']!r}"]
+        return [
+            f"the space makes `{name}` {here['fields'].get(name, 'auto')!r} of trial {trial}, where it was "
+            f"{there['fields'].get(name, 'auto')!r}"
+            for name in {**there["fields"], **here["fields"]}
+            if there["fields"].get(name, "auto") != here["fields"].get(name, "auto")
+        ]
 
 
 def checked(

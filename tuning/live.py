@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from tuning.result import SearchResult, figure
+from tuning.result import SearchResult, best_of, figure
 from zoo.files import shown
 from zoo.progress import interactive
 
@@ -85,7 +85,7 @@ class Live:
             table.add_column(name, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]
         table.add_column("hyperparameters", overflow="ellipsis", no_wrap=True)
         last = list(self._ended)[-max(0, ROWS - len(self._running)) :]
-        best = self._best()
+        best = best_of(self._ended.values(), self._result.direction)
         for name in [*last, *self._running]:
             style = "bold" if name == best else "dim" if name in self._running else ""
             table.add_row(*self._cells(name), style=style)
@@ -98,11 +98,6 @@ class Live:
         if failed := sum(result["status"] == "failed" for result in self._ended.values()):
             said.append(f"{failed} failed")
         return ", ".join([*said, "Ctrl-C stops it for the time being"])
-
-    def _best(self) -> str | None:
-        completed = {name: result for name, result in self._ended.items() if result["status"] == "completed"}
-        choose = max if self._result.direction == "max" else min
-        return choose(completed, key=lambda name: completed[name]["score"]) if completed else None
 
     def _cells(self, name: str) -> Sequence[str]:
         """Trial, status, score, time, and the hyperparameters or the reason of a failure."""

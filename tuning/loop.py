@@ -4,7 +4,7 @@ import concurrent.futures
 import re
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from tuning import trial as trials
 from tuning.executor import WorkerDied, WorkerPool
 from tuning.journal import Journal
+from zoo.files import shown
 
 WAIT, DONE = object(), object()  # what a source of orders says where there is none: later perhaps, or never
 SAME_FAILURES = 5  # in a row, which end a search: the next one will fail, too
@@ -79,7 +80,7 @@ def work(
         Whether all were run; False where the time was up.
 
     Raises:
-        SearchStopped: After so many failures, or where the executor takes no more.
+        SearchStopped: After so many failures, or where the executor takes no more or cannot run what it took.
     """
     running: dict[Future, tuple[dict, int]] = {}
     streak, kind = 0, ""
@@ -115,7 +116,7 @@ def work(
                 failure = _same(result) if result["status"] == "failed" else ""
                 streak, kind = (streak + 1 if failure == kind else 1, failure) if failure else (0, "")
                 if streak == same_failures:
-                    where = f" See {result['traceback']}." if result.get("traceback") else ""
+                    where = f" See {shown(journal.path.parent / result['traceback'])}." if result["traceback"] else ""
                     raise SearchStopped(
                         f"{streak} trials in a row failed for the same reason, so no more are begun: "
                         f"{result['reason']}{where}"
@@ -123,8 +124,10 @@ def work(
             if watcher:
                 watcher.tick()
     finally:
-        for future in running:  # those that have not begun
-            future.cancel()
+        for future, (order, _) in running.items():
+            if not future.cancel() and future.done() and future.exception() is None:  # ended just now
+                journal.append({"event": "ended", "time": now(), "result": future.result()})
+                orders.ended(order, future.result())
 
 
 def run_all(
@@ -170,7 +173,13 @@ def checked_executor(executor: Any) -> Executor:
 
     Raises:
         TypeError: If it is none.
+        ValueError: If its processes would be copies of this one, in which TensorFlow hangs.
     """
+    if isinstance(executor, ProcessPoolExecutor) and executor._mp_context.get_start_method() == "fork":
+        raise ValueError(
+            "`executor` forks this process, and TensorFlow hangs in a copy of it. Make it with "
+            'mp_context=multiprocessing.get_context("spawn"), or leave `executor` out and say how many `workers`.'
+        )
     if not callable(getattr(executor, "submit", None)):
         raise TypeError(
             "`executor` must be a concurrent.futures.Executor, with a method submit(function, argument), such as "
@@ -197,35 +206,44 @@ def now() -> str:
 
 
 def _outcome(future: Future, order: dict, deaths: int) -> dict | None:
-    """The result of a trial; None where the process that ran it is gone and it is to be run again."""
+    """The result of a trial; None where the process that ran it is gone and it is to be run again.
+
+    Raises:
+        SearchStopped: If it could not be run at all, which says nothing of the trial.
+    """
     try:
         return future.result()
-    except CancelledError as error:
-        raise SearchStopped(f"The executor cancelled trial {order['trial']}.") from error
-    except Exception as error:
-        died = isinstance(error, (WorkerDied, BrokenExecutor)) or type(error).__name__ == "KilledWorker"  # Dask's
-        if died and deaths + 1 < DEATHS:
-            return None
+    except (Exception, CancelledError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        return {
-            "trial": order["trial"],
-            "status": "failed",
-            "score": None,
-            "attempt": "",
-            "epochs": 0,
-            "best_epoch": 0,
-            "metrics": {},
-            "curve": [],
-            "seconds": 0.0,
-            "started": now(),
-            "worker": "",
-            "reason": f"its process died {DEATHS} times: {reason}" if died else reason,
-            "kind": "process died" if died else type(error).__name__,
-            "traceback": "",
-            "halved": False,
-        }
+        died = isinstance(error, (WorkerDied, BrokenExecutor)) or type(error).__name__ == "KilledWorker"  # Dask's
+        if not died:
+            raise SearchStopped(f"Trial {order['trial']} could not be run: {reason}") from error
+        if deaths + 1 < DEATHS:
+            return None
+        return failure(order["trial"], "process died", f"its process died {DEATHS} times: {reason}")
+
+
+def failure(trial: str, kind: str, reason: str) -> dict:
+    """The result of a trial that came to nothing, as `tuning.trial.run` gives it."""
+    return {
+        "trial": trial,
+        "status": "failed",
+        "score": None,
+        "attempt": "",
+        "epochs": 0,
+        "best_epoch": 0,
+        "metrics": {},
+        "curve": [],
+        "seconds": 0.0,
+        "started": now(),
+        "worker": "",
+        "reason": reason,
+        "kind": kind,
+        "traceback": "",
+        "halved": False,
+    }
 
 
 def _same(result: dict) -> str:
     """What two failures for one reason have in common: numbers and places differ from trial to trial."""
-    return f"{result['kind']}: {re.sub(r'[0-9.e+-]*[0-9]', '#', result['reason'])}"
+    return f"{result['kind']}: {re.sub(r'0x[0-9a-f]+|[0-9.e+-]*[0-9]', '#', result['reason'])}"

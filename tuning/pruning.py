@@ -1,5 +1,6 @@
 """The median rule: which value a trial must have reached by which epoch to be worth going on with."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,4 +28,8 @@ def medians(results: Sequence[dict], direction: str) -> list[float | None] | Non
     best = np.fmax.accumulate if direction == "max" else np.fmin.accumulate
     length = max(map(len, curves))
     rows = [best(np.array([*curve, *[curve[-1]] * (length - len(curve))], float)) for curve in curves]
-    return [None] * min(GRACE, length) + np.median(rows, axis=0)[GRACE:].tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # an epoch for which no trial has a finite value
+        middle = np.nanmedian(rows, axis=0)
+    judged = [float(value) if np.isfinite(value) else None for value in middle[GRACE:]]
+    return [None] * min(GRACE, length) + judged

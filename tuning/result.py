@@ -3,10 +3,12 @@
 import math
 import os
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 import pandas as pd
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tuning.importance import Importance
     from zoo.data.collection import Data
 
+VERSION = 1  # of the journal
 ONS = ("train", "train+dev")
 COLUMNS = ("trial", "status", "score", "seconds", "epochs", "best_epoch", "attempts", "worker", "started", "ended")
 COLUMNS += ("continues", "halved", "reason", "traceback")
@@ -107,17 +110,12 @@ class SearchResult:
         Raises:
             ValueError: If none was completed; the message says why the last one was not.
         """
-        sign = -1 if self.direction == "max" else 1
-        ranks = [
-            (sign * result["score"], dev_loss(result["metrics"]), name)
-            for name, result in self.results.items()
-            if result["status"] == "completed"
-        ]
-        if not ranks:
+        best = best_of(self.results.values(), self.direction)
+        if best is None:
             failed = [result for result in self.results.values() if result["status"] == "failed"]
             why = f"; {len(failed)} failed, the last one: {failed[-1]['reason']}" if failed else ""
             raise ValueError(f"No trial of {shown(self.directory)} has been completed{why}.")
-        return min(ranks)[2]
+        return best
 
     @property
     def best(self) -> dict[str, Any]:
@@ -209,17 +207,14 @@ class SearchResult:
         chosen = self.data if data is None else data
         chosen = chosen.without_dev() if on == "train+dev" else chosen
         own = self.header["own_model"]
+        keras.utils.set_random_seed(int(best.recipe.seed))  # as in a trial: layers of a model draw when it is loaded
         model = reference.load_model(self.directory / REFERENCE) if own else best.recipe.model
         if directory is None:
             name = f"retrained-{self.best_trial}-{on.replace('+', '-')}"
             directory = self.directory / (name if data is None else f"{name}-{chosen.fingerprint}")
-        return zoo.fine_tune(
-            model,
-            chosen,
-            recipe=best.recipe,
-            directory=directory,
-            stop_after=best.best_epoch if on != "train" else None,
-        )
+        proposed = next(event for event in self._events if event.get("trial") == self.best_trial)
+        last = proposed["epochs"] if on == "train" else best.best_epoch  # without dev, nothing else says when to stop
+        return zoo.fine_tune(model, chosen, recipe=best.recipe, directory=directory, stop_after=last)
 
     @cached_property
     def importance(self) -> "Importance":
@@ -287,4 +282,32 @@ def load_search(directory: str | os.PathLike, data=None) -> SearchResult:
     events = Journal(folder).events()
     if not events:
         raise FileNotFoundError(f"The search in {shown(folder)} had not begun. Start it again.")
-    return SearchResult(folder, events, data)
+    return SearchResult(folder, begun(events, folder), data)
+
+
+def begun(events: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Events of a journal, if they are those of a search.
+
+    Raises:
+        ValueError: If they are of something else, or of a version that is not known here.
+    """
+    first = events[0]
+    if first["event"] != "search":
+        raise ValueError(f"{shown(folder)} holds a {first['event']}, no search. Choose another directory.")
+    if first["version"] != VERSION:
+        raise ValueError(
+            f"The search in {shown(folder)} was written by another version of Menagerie (its journal has version "
+            f"{first['version']}, this one reads {VERSION}). Use that one, or choose another directory."
+        )
+    return events
+
+
+def best_of(results: Iterable[Mapping[str, Any]], direction: str) -> str | None:
+    """The name of the best completed trial: by score, then by the lower dev loss, then the earlier one; or None."""
+    sign = -1 if direction == "max" else 1
+    ranks = [
+        (sign * result["score"], dev_loss(result["metrics"]), result["trial"])
+        for result in results
+        if result["status"] == "completed"
+    ]
+    return min(ranks)[2] if ranks else None

@@ -15,7 +15,7 @@ from tuning.journal import Journal
 from tuning.live import Live
 from tuning.loop import SearchStopped, checked_executor, now, width_of, work
 from tuning.place import REFERENCE, folder_of, held, hired
-from tuning.result import SearchResult
+from tuning.result import SearchResult, begun
 from tuning.source import Source
 from zoo.data.collection import Data
 from zoo.files import make_folder, shown
@@ -64,11 +64,12 @@ def search(
         workers: Processes, or "auto": as the cores, the memory and the GPUs allow. Of an executor, the trials it gets
             at once.
         executor: Runs the trials in place of processes of our own: any `concurrent.futures.Executor` whose workers see
-            the same files, such as Dask's `client.get_executor(pure=False)`.
+            the same files and are no forks of this process, such as Dask's `client.get_executor(pure=False)`.
         directory: The search's folder; by default a new `runs/search-N`.
         seed: Decides proposals and trainings.
         resume: False refuses a folder that holds a search.
-        time_limit: Seconds for this call. Trials that run then are left, and run again by the next call.
+        time_limit: Seconds for this call. Trials that run then are left, and run again by the next call; an executor of
+            your own may go on with them for a while.
         **fields: Fields of `zoo.Recipe` for all trials, such as epochs=10.
 
     Returns:
@@ -100,7 +101,7 @@ def search(
                 about = {**asked.header(), "reference": reference.save(model, data, folder / REFERENCE)}
                 events = [{"event": "search", **about}]
                 journal.append(events[0])
-            elif differing := asked.differing(events[0]):
+            elif differing := asked.differing(begun(events, folder)):
                 raise ValueError(
                     f"{shown(folder)} holds a search for something else: {'; '.join(differing)}. Choose another "
                     "directory."
@@ -124,6 +125,9 @@ def _run(source, executor, journal, width, deadline, result, trials) -> None:
         try:
             if not work(source, executor, journal, width=width, watcher=live, deadline=deadline):
                 live.say(f"The time is up. {_way_on(result.directory)}")
+            elif source.events[-1]["event"] == "exhausted":
+                number = sum(event["event"] == "proposed" for event in source.events)
+                live.say(f"The space has no more than {number} combinations, and all were tried.")
         except KeyboardInterrupt:
             live.say(f"Stopped; what was running will be run again. {_way_on(result.directory)}")
             raise

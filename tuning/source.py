@@ -5,7 +5,7 @@ from typing import Any
 
 from tuning.asked import Asked, plain
 from tuning.journal import Journal
-from tuning.loop import DONE, WAIT, now
+from tuning.loop import DONE, SAME_FAILURES, WAIT, SearchStopped, failure, now
 from tuning.place import REFERENCE, TRIALS
 from tuning.proposals import DONE as EXHAUSTED
 from tuning.proposals import WAIT as NOT_YET
@@ -42,6 +42,7 @@ class Source:
         self._proposed = [event for event in events if event["event"] == "proposed"]
         self._results = {event["result"]["trial"]: event["result"] for event in events if event["event"] == "ended"}
         self._proposals.rebuild([step for event in events if (step := _step(event)) is not None])
+        self._refused = 0  # in a row
         self._again = [event for event in self._proposed if event["trial"] not in self._results]
 
     def next(self) -> Any:
@@ -52,22 +53,36 @@ class Source:
             return DONE
         proposal = self._proposals.propose()
         if not isinstance(proposal, Proposal):
-            if proposal is EXHAUSTED and (not self.events or self.events[-1]["event"] != "exhausted"):
+            if proposal is EXHAUSTED and self.events[-1]["event"] != "exhausted":
                 self._note({"event": "exhausted", "time": now(), "trials": len(self._proposed)})
             return {NOT_YET: WAIT, EXHAUSTED: DONE}[proposal]
+        values, refused = plain(proposal.values), None
+        try:
+            made = self._asked.made(values)
+        except (TypeError, ValueError) as error:  # of a function that makes no recipe of these values
+            made, refused = None, error
         event = {
             "event": "proposed",
             "time": now(),
             "trial": proposal.trial,
-            "values": plain(proposal.values),
+            "values": values,
             "epochs": proposal.epochs,
             "continues": proposal.continues,
+            "made": made,
             "thresholds": medians(list(self._results.values()), self._asked.direction) if self._asked.pruning else None,
         }
-        order = self._order(event)  # refuses what cannot be trained before it is written down
         self._note(event)
         self._proposed.append(event)
-        return order
+        if refused is None:
+            self._refused = 0
+            return self._order(event)
+        result = failure(proposal.trial, type(refused).__name__, " ".join(str(refused).split()))
+        self._journal.append({"event": "ended", "time": now(), "result": result})
+        self.ended({"trial": proposal.trial}, result)
+        self._refused += 1
+        if self._refused == SAME_FAILURES:
+            raise SearchStopped(f"The space makes no recipe of {SAME_FAILURES} proposals in a row: {result['reason']}")
+        return self.next()
 
     def ended(self, order: dict, result: dict) -> None:
         """Tells the algorithm."""
@@ -81,16 +96,13 @@ class Source:
 
     def _order(self, event: dict) -> dict:
         """What a trial needs to know, all of it."""
-        model, recipe = self._asked.recipe(event["values"])
-        given = {name: value for name, value in recipe.to_dict().items() if name != "reasons" and value != "auto"}
         continues = event["continues"]
         earlier = self._results[continues]["attempt"] if continues else None
         return {
             "trial": event["trial"],
             "folder": str(self._folder / TRIALS / event["trial"]),
             "reference": str(self._folder / REFERENCE),
-            "model": model,
-            "fields": plain(given),
+            **event["made"],
             "objective": self._asked.objective,
             "direction": self._asked.direction,
             "stop_after": event["epochs"],

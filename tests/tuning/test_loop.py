@@ -32,7 +32,8 @@ class Listed:
 
 
 def result(order, **changes):
-    return {"trial": order["trial"], "status": "completed", "score": 0.5, "reason": "", "kind": "", **changes}
+    given = {"status": "completed", "score": 0.5, "reason": "", "kind": "", "traceback": ""}
+    return {"trial": order["trial"], **given, **changes}
 
 
 @pytest.fixture
@@ -116,6 +117,17 @@ def test_an_executor_that_takes_no_more_stops_the_search(journal):
     pool.shutdown()
     with pytest.raises(SearchStopped, match="ThreadPoolExecutor takes no more trials"):
         work(Listed(1), pool, journal, width=1, run=result)
+
+
+def test_what_keeps_a_trial_from_running_is_no_failure_of_the_trial(journal, in_process):
+    def run(order):
+        raise FileNotFoundError("There is no such folder here")
+
+    orders = Listed(20)
+    with pytest.raises(SearchStopped, match="Trial 0000 could not be run: There is no such folder here"):
+        work(orders, in_process, journal, width=1, run=run)
+    assert names(journal) == [("started", "0000")]
+    assert orders.results == []
 
 
 def test_when_the_time_is_up_nothing_more_begins(journal, in_process):

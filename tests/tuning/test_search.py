@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
@@ -115,12 +117,56 @@ def other_rates(hp):
         ({"objective": "val_loss", "direction": "min"}, "objective is 'val_accuracy' there and 'val_loss' here"),
         ({"algorithm": "grid"}, "algorithm is 'random' there and 'grid' here"),
         ({"seed": 1}, "seed is 0 there and 1 here"),
-        ({"epochs": 3}, "fields is .*'epochs': 2.* there and .*'epochs': 3.* here"),
+        ({"epochs": 3}, "something else: epochs is 2 there and 3 here"),
     ],
 )
 def test_a_folder_with_a_search_for_something_else_is_refused(finished, few_digits, changes, difference):
     with pytest.raises(ValueError, match=f"holds a search for something else: .*{difference}"):
         search(few_digits, finished, Idle(), **changes)
+
+
+def test_a_space_that_makes_something_else_of_its_hyperparameters_is_refused(finished, few_digits):
+    def rates(hp):
+        return {"learning_rate": hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", default=1e-2) / 2}
+
+    with pytest.raises(ValueError, match="the space makes `learning_rate` 0.005 of trial 0000, where it was 0.01"):
+        search(few_digits, finished, Idle(), space=rates, trials=4)
+
+
+def test_the_journal_of_something_else_is_refused(few_digits, tmp_path):
+    (tmp_path / NAME).write_text('{"event": "comparison"}\n')
+    with pytest.raises(ValueError, match="holds a comparison, no search"):
+        search(few_digits, tmp_path, Idle())
+    with pytest.raises(ValueError, match="holds a comparison, no search"):
+        tuning.load_search(tmp_path)
+
+
+def test_points_of_which_the_space_makes_no_recipe_are_failed_trials(few_digits, in_process, tmp_path):
+    def brittle(hp):
+        rate = hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", default=1e-2)
+        if brittle.taken_apart and rate != 1e-2:
+            raise ValueError(f"no recipe for {rate}")
+        return {"learning_rate": rate}
+
+    class Executor(type(in_process)):
+        def submit(self, *args):
+            brittle.taken_apart = True
+            return super().submit(*args)
+
+    brittle.taken_apart = False
+    with pytest.raises(SearchStopped, match="The space makes no recipe of 5 proposals in a row: no recipe for"):
+        search(few_digits, tmp_path / "new", Executor(), space=brittle, trials=9)
+    result = tuning.load_search(tmp_path / "new")
+
+    assert result.trials.status.tolist() == ["completed"] + ["failed"] * 5
+    assert result.trials.reason.str.contains("no recipe for").tolist() == [False] + [True] * 5
+
+
+def test_what_keeps_trials_from_running_at_all_costs_none(done, few_digits, in_process):
+    shutil.rmtree(done / "reference")
+    with pytest.raises(SearchStopped, match="Trial 0003 could not be run: There is no .*reference"):
+        search(few_digits, done, in_process, trials=5)
+    assert tuning.load_search(done).trials.status.tolist() == ["completed"] * 3 + ["unfinished"]
 
 
 def test_other_data_is_refused(finished, digit_pictures):
@@ -214,6 +260,8 @@ def bad_key(hp):
         ({"objective": "val_f1"}, ValueError, "must be one of accuracy, loss, val_accuracy, val_loss"),
         ({"trials": 0}, ValueError, "`trials` must be a whole number of at least 1"),
         ({"seed": -1}, ValueError, "`seed` must be a whole number of at least 0"),
+        ({"objective": "val_loss"}, ValueError, "The best val_loss is the lowest: say direction='min'"),
+        ({"executor": ProcessPoolExecutor(1, get_context("fork"))}, ValueError, "TensorFlow hangs in a copy of it"),
         ({"direction": "up"}, ValueError, '`direction` must be "max" or "min"'),
         ({"algorithm": "annealing"}, ValueError, "`algorithm` must be one of bayesian, random, grid, hyperband"),
         ({"pruning": "mean"}, ValueError, '`pruning` must be "median" or None'),
