@@ -207,6 +207,7 @@ def test_a_search_killed_at_any_point_goes_on_as_if_it_had_not_been(algorithm):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_long_bayesian_search_killed_at_any_point_goes_on_as_if_it_had_not_been():
     events = read_back(run(proposals(mixed, "bayesian"), 25))
     for killed in range(len(events)):
@@ -244,6 +245,7 @@ def test_nothing_is_written_or_printed(algorithm, tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_bayesian_step_is_keras_tuners():
     search = proposals(mixed, "bayesian")
     for _ in range(8):

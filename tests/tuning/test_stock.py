@@ -158,6 +158,7 @@ def test_callbacks_of_the_user_see_the_network_and_may_stop_it(data):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_hyperband_goes_on_with_the_weights_of_an_earlier_trial(data, tmp_path):
     model = as_keras_tuner(rates, data, "convnet", **{**SMALL, "epochs": 50})
     tuner = tried(keras_tuner.Hyperband, model, tmp_path, max_epochs=2, factor=2)

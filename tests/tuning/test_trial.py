@@ -131,6 +131,8 @@ def test_a_trial_tells_how_the_model_that_it_keeps_does(data, tmp_path, capsys):
     assert json.loads((run.directory / "result.json").read_text()) == json.loads(json.dumps(result)) == result
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_the_same_order_gives_the_same_result_in_a_new_attempt(data, tmp_path):
     model = network()
     order = ordered(model, data, tmp_path)
@@ -149,6 +151,7 @@ def test_a_field_of_the_recipe_names_the_model(data, tmp_path):
     assert zoo.load_run(tmp_path / "trials" / "0000" / "attempt-1", data).recipe.model == "convnet"
 
 
+@pytest.mark.slow
 def test_going_on_with_a_trial_comes_to_what_one_training_would_have(data, tmp_path):
     fields = {"epochs": 4, "optimizer": "adam"}
     whole = trial.run(ordered(network(), data, tmp_path, "0000", fields=fields))
@@ -264,6 +267,7 @@ def test_want_of_memory_halves_the_batch_once_and_keeps_the_step(data, tmp_path,
 
 
 @pytest.mark.slow  # TensorFlow waits ten seconds for memory to become free
+@pytest.mark.long
 def test_want_of_memory_twice_is_a_failure(data, tmp_path, mishaps):
     result = trial.run(ordered(network(mishaps.Greedy(2)), data, tmp_path, fields={"batch_size": 8, "epochs": 1}))
     assert (result["status"], result["kind"], result["halved"]) == ("failed", "out of memory", True)
@@ -271,6 +275,8 @@ def test_want_of_memory_twice_is_a_failure(data, tmp_path, mishaps):
     assert not (tmp_path / "trials" / "0000" / "attempt-3").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_trials_in_threads_wait_for_one_another_and_leave_others_their_output(data, tmp_path, capsys):
     model = network()
     orders = [ordered(model, data, tmp_path, f"{n:04d}", fields={"seed": n, "epochs": 1}) for n in range(2)]
@@ -288,6 +294,7 @@ def test_trials_in_threads_wait_for_one_another_and_leave_others_their_output(da
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_process_that_is_really_short_of_memory_halves_the_batch(tmp_path, mishaps):
     pictures = np.random.default_rng(0).integers(0, 255, (5120, 8, 8, 1), "uint8")
     data = zoo.load_data((pictures, np.arange(5120) % 2), channels=1, image_size=8, split=(0.8, 0.1, 0.1), group=None)

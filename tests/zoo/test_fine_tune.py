@@ -278,6 +278,7 @@ def test_callbacks_of_ones_own_are_called_in_every_epoch(data, tmp_path):
     assert seen == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_pretrained_network_learns_real_photos_with_its_trunk_held_still(zoo_data, keras_home, tmp_path):
     data = zoo.load_data(zoo_data / "hymenoptera", image_size=96)
     run = zoo.fine_tune("mobilenet_v2", data, directory=tmp_path / "run", epochs=4, learning_rate=5e-3)
@@ -308,6 +309,7 @@ def test_half_precision_is_exported_with_a_tolerance_of_its_own(data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_hymenoptera_with_a_frozen_mobilenet_reaches_94_percent(zoo_data, keras_home, tmp_path):
     run = zoo.fine_tune(
         "mobilenet_v2", zoo.load_data(zoo_data / "hymenoptera"), directory=tmp_path / "run", freeze="large", epochs=20

@@ -55,7 +55,7 @@ def checkpoint(golden, path):
 @pytest.mark.parametrize(
     "name",
     [
-        path.stem if path.stem in SHORT else pytest.param(path.stem, marks=pytest.mark.slow)
+        path.stem if path.stem in SHORT else pytest.param(path.stem, marks=[pytest.mark.slow, pytest.mark.long])
         for path in sorted(REFERENCE.glob("*.json"))
     ],
 )

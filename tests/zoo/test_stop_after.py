@@ -124,13 +124,13 @@ def test_all_epochs_or_more_finish_the_run(data, whole, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "stops"),
     [
-        pytest.param(WHOLE, (1, 2, 3), id="one phase"),
-        pytest.param(PHASES, (1, 3), id="in both phases, features kept"),
-        pytest.param(PHASES, (2,), id="at the border, features kept"),
+        pytest.param(WHOLE, (1, 2, 3), id="one phase", marks=pytest.mark.long),
+        pytest.param(PHASES, (1, 3), id="in both phases, features kept", marks=pytest.mark.long),
+        pytest.param(PHASES, (2,), id="at the border, features kept", marks=pytest.mark.long),
         pytest.param({**PHASES, "cache_features": False}, (1, 2, 3), id="everywhere"),
-        pytest.param({**PHASES, "augment": "light"}, (1, 3), id="views"),
+        pytest.param({**PHASES, "augment": "light"}, (1, 3), id="views", marks=pytest.mark.long),
         pytest.param(PATIENT, (6, 9), id="behind the patience of the first phase"),
-        pytest.param(PATIENT, (1, 4, 7, 10), id="around it"),
+        pytest.param(PATIENT, (1, 4, 7, 10), id="around it", marks=pytest.mark.long),
     ],
 )
 def test_copies_of_stopped_runs_go_on_as_if_they_had_never_stopped(
@@ -155,6 +155,7 @@ def test_copies_of_stopped_runs_go_on_as_if_they_had_never_stopped(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_where_patience_ended_a_phase_the_stop_behind_it_counts_epochs_of_the_recipe(contrary, whole, tmp_path):
     run = train(contrary, tmp_path / "run", PATIENT, 6)
     head = len(run.history["loss"])
@@ -229,6 +230,7 @@ def test_evaluations_of_the_shorter_run_go_with_its_model_and_looks_at_the_test_
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_without_a_dev_set_the_last_epoch_so_far_counts(data, tmp_path):
     pictures = data.without_dev()
     there = train(pictures, tmp_path / "whole", WHOLE)
