@@ -70,7 +70,10 @@ def same(one, other):
     )
 
 
-@pytest.mark.parametrize("place", [(0, 3), (2, 0), (2, 5)])
+LONG = [pytest.mark.slow, pytest.mark.long]
+
+
+@pytest.mark.parametrize("place", [pytest.param((0, 3), marks=LONG), pytest.param((2, 0), marks=LONG), (2, 5)])
 def test_a_fit_goes_on_to_the_same_end(tmp_path, place):
     def watchers(folder):
         return CosineDecay(4), EarlyStopping("val_loss", patience=9), Checkpoint(tmp_path / folder, seconds=0)

@@ -121,7 +121,7 @@ def test_pictures_of_another_shape_are_refused(tmp_path):
         log_epochs(TensorBoardLog(tmp_path, images=np.zeros((4, 4, 3))), [{}])
 
 
-@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("one_hot", [True, pytest.param(False, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_the_confusion_matrix_is_drawn_every_few_epochs(tmp_path, model, one_hot):
     x, y = data()
     answers = np.eye(3)[y] if one_hot else y

@@ -130,6 +130,7 @@ def test_a_signal_while_steps_are_passed_over_keeps_the_checkpoint(nursery, whol
     assert_same_end(whole("plain", **options), tmp_path)
 
 
+@pytest.mark.long
 def test_the_command_ends_with_the_signals_status_and_goes_on_when_given_again(tmp_path):
     command = [sys.executable, "-c", "from zoo.cli import main; main()", "train", "digits", "--model", "convnet"]
     command += ["--image-size", "8", "--epochs", "12", "--batch-size", "256", "--out"]

@@ -393,7 +393,8 @@ def test_the_end_of_the_program_ends_what_runs(tmp_path):
 @pytest.mark.parametrize("fork", [False, True], ids=["alone", "with a fork that holds the pipes"])
 def test_no_worker_outlives_its_parent(tmp_path, number, fork):
     program = f"""
-        import os, time, tuning, tasks
+        import os, signal, time, tuning, tasks
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # of a process in the background, the shell ignores it
         pool = tuning.WorkerPool(2)
         futures = [pool.submit(tasks.scribble, {str(tmp_path)!r}) for _ in range(2)]
         while len([name for name in os.listdir({str(tmp_path)!r}) if name.endswith(".pids")]) < 2:

@@ -42,7 +42,7 @@ def recipe(**fields):
     return Recipe(image_size=(8, 8), seed=1, **{"augment": "light", "mixing": "none", **fields})
 
 
-@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
+@pytest.mark.parametrize("mixing", ["mixup", pytest.param("cutmix", marks=[pytest.mark.slow, pytest.mark.long])])
 def test_mixing_acts_in_training(data, tmp_path, mixing):
     plain = fit(data, tmp_path / "plain", learning_rate=1e-9, mixing="none")
     mixed = fit(data, tmp_path / "mixed", learning_rate=1e-9, mixing=mixing)
@@ -121,6 +121,8 @@ def test_mixing_is_off_where_outputs_of_pictures_are_kept_and_the_recipe_says_so
     assert mixed.history["loss"] != plain.history["loss"]
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_phases_without_kept_outputs_mix(data, weights, tmp_path):
     run = fit(
         data, tmp_path / "run", weights=weights, freeze=("large", "none"), mixing="mixup", cache_features=True, epochs=3

@@ -42,18 +42,27 @@ def decisions(run):
     return json.loads((run.directory / "environment.json").read_text())["frozen_part"]
 
 
+LONG = [pytest.mark.slow, pytest.mark.long]
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"freeze": "large", "augment": "light", "views": 3},
-        {"freeze": "medium", "augment": "light", "views": 4, "epochs": 4},
-        {
-            "freeze": ("large", "small"),
-            "label_smoothing": 0.1,
-            "class_weights": "balanced",
-            "head": "hidden",
-            "epochs": 4,
-        },
+        pytest.param(
+            {"freeze": "medium", "augment": "light", "views": 4, "epochs": 4},
+            marks=LONG,
+        ),
+        pytest.param(
+            {
+                "freeze": ("large", "small"),
+                "label_smoothing": 0.1,
+                "class_weights": "balanced",
+                "head": "hidden",
+                "epochs": 4,
+            },
+            marks=LONG,
+        ),
     ],
     ids=["large", "medium after the head", "gradually"],
 )

@@ -427,6 +427,7 @@ def test_model_without_one_picture_input_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_half_precision_grey_logits_of_an_oblong_model(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -457,6 +458,7 @@ def test_half_precision_grey_logits_of_an_oblong_model(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_layer_that_draws_in_inference_fails_the_verification(tmp_path):
     class Noise(keras.layers.Layer):
         def call(self, inputs):

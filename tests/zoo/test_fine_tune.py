@@ -301,6 +301,7 @@ def test_half_precision_trains_evaluates_and_comes_back(data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_half_precision_is_exported_with_a_tolerance_of_its_own(data, tmp_path):
     again = zoo.fine_tune("convnet", data, directory=tmp_path / "run", precision="mixed_bfloat16", **QUICK)
     proof = json.loads((again.export() / "verification.json").read_text())

@@ -122,7 +122,7 @@ def _less_regularised(s: Situation) -> Step | None:
     to: dict[str, Any] = {"mixing": "none", "label_smoothing": 0.0, "l2_sp": 0.0, "l2": 0.0, "l1": 0.0}
     to["dropout"] = 0.2 if (s.now("dropout") or 0) > 0.2 else 0.0
     to["augment"] = {"trivial": "light", "heavy": "medium", "medium": "light"}.get(s.recipe.augment, "none")
-    changes = {name: (s.now(name), value) for name, value in to.items() if s.now(name) not in (None, value)}
+    changes = {name: (s.now(name), value) for name, value in to.items() if s.now(name) not in (None, "auto", value)}
     if not changes:
         return None
     return Step(title, changes, "It keeps the network from fitting the training pictures, which is not yet the danger.")
