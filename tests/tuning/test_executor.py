@@ -199,7 +199,7 @@ def test_another_worker_goes_on_where_one_dies(tasks, tmp_path):
         waits = pool.submit(tasks.wait_for, tmp_path / "go")
         with pytest.raises(WorkerDied, match="SIGKILL"):
             pool.submit(tasks.die, "kill").result(LIMIT)
-        (tmp_path / "go").write_text("on")
+        go(tmp_path)
         assert waits.result(LIMIT) == "on"
 
 
@@ -354,7 +354,7 @@ def test_a_task_that_waits_can_be_cancelled(pool, tasks, tmp_path):
     runs, waits, last = (pool.submit(tasks.wait_for, tmp_path / name) for name in ("go", "never", "go"))
     eventually(runs.running)
     assert waits.cancel()
-    (tmp_path / "go").write_text("on")
+    go(tmp_path)
     assert (runs.result(LIMIT), last.result(LIMIT)) == ("on", "on")
 
 
@@ -362,7 +362,7 @@ def test_a_forgotten_pool_finishes_its_tasks_and_ends(tasks, tmp_path):
     future = WorkerPool(1).submit(tasks.wait_for, tmp_path / "go")
     number = WorkerPool(1).submit(tasks.process_number).result(LIMIT)
     gc.collect()
-    (tmp_path / "go").write_text("on")
+    go(tmp_path)
     assert future.result(LIMIT) == "on"
     eventually(lambda: not alive(number))
 
@@ -436,3 +436,9 @@ def test_a_worker_started_by_hand_says_what_it_is_for():
     assert done.stderr == (
         "tuning.worker runs the trials of a search, which starts it by itself: call tuning.search.\n"
     )
+
+
+def go(folder):
+    """Lets a task that waits go on; the file is whole when it is there."""
+    (folder / "new").write_text("on")
+    (folder / "new").rename(folder / "go")

@@ -162,7 +162,7 @@ def test_weight_decay_takes_its_share_of_kernels_alone_whatever_the_optimizer(op
         model = zoo.create("convnet", classes=3, input_shape=(8, 8, 3), filters=(4,))
         model.set_weights([np.full(weight.shape, 0.1) for weight in model.get_weights()])
         recipe = resolve(Recipe(optimizer=optimizer, weight_decay=weight_decay), FACTS)
-        fitting._compile(model, recipe, Phase("none", 0, 1, 0.01))
+        fitting.compile_phase(model, recipe, Phase("none", 0, 1, 0.01))
         model.train_on_batch(x, y)
         return values(model)
 
