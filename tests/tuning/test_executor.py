@@ -276,7 +276,7 @@ def test_as_many_tasks_run_at_once_as_there_are_workers(tasks, tmp_path):
         eventually(lambda: waits[0].running() and waits[1].running())
         assert not waits[2].running()
         for k in range(3):
-            (tmp_path / str(k)).write_text("on")
+            go(tmp_path, str(k))
         assert [future.result(LIMIT) for future in waits] == ["on"] * 3
         assert len(pool._crew.processes) <= 2
 
@@ -438,7 +438,7 @@ def test_a_worker_started_by_hand_says_what_it_is_for():
     )
 
 
-def go(folder):
+def go(folder, name="go"):
     """Lets a task that waits go on; the file is whole when it is there."""
     (folder / "new").write_text("on")
-    (folder / "new").rename(folder / "go")
+    (folder / "new").rename(folder / name)
