@@ -119,6 +119,7 @@ def test_a_second_signal_stops_at_once(nursery, whole, assert_same_end, tmp_path
     assert_same_end(whole("plain", **options), tmp_path)
 
 
+@pytest.mark.long
 def test_a_signal_while_steps_are_passed_over_keeps_the_checkpoint(nursery, whole, assert_same_end, tmp_path):
     options = options_of("plain")
     assert nursery.run("plain", tmp_path, signals=["train", 1, 4, ["SIGTERM"]], **options)[0] == 143

@@ -78,6 +78,7 @@ def rates(hp):
     return {"learning_rate": hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", default=1e-2)}
 
 
+@pytest.mark.long
 def test_a_search_outlives_a_worker_killed_in_the_middle_of_a_trial(cluster, few_digits, tmp_path):
     folder = tmp_path / "search"
     assert len(cluster.run(os.getpid)) == 2

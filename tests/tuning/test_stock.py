@@ -102,6 +102,7 @@ def test_what_cannot_be_searched_is_refused_at_once(data, digit_pictures):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_trial_trains_as_fine_tune_does_and_its_model_gives_its_score(data, tmp_path):
     def space(hp):
         return {**rates(hp), "l2": hp.Choice("l2", [1e-3, 1e-2]), "dropout": hp.Choice("dropout", [0.2, 0.5])}

@@ -210,6 +210,7 @@ def test_augmentation_in_a_model_that_is_handed_over_is_not_done_twice_in_silenc
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_whose_model_augments_is_loaded_in_another_process(digit_pictures, tmp_path):
     layers = keras.layers
     policy = augment.Policy([augment.RandomNoise(), augment.RandomCrop(6)])

@@ -228,6 +228,7 @@ def test_a_model_handed_over_is_fitted_as_by_fine_tune_and_stays_as_it_is(digits
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_more_digits_make_fewer_errors(tmp_path):
     data = zoo.load_data("digits", image_size=16, channels=1).fewer(400)
     run = zoo.fine_tune("convnet", data, epochs=6, directory=tmp_path / "run")

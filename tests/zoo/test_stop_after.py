@@ -186,7 +186,10 @@ def test_a_continuation_that_is_cut_short_leaves_the_stopped_run(data, whole, tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["history.csv", "environment.json", "model.keras"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long) for name in ("history.csv", "environment.json")] + ["model.keras"],
+)
 def test_a_kill_while_the_longer_run_is_written_leaves_none_that_is_half(data, whole, tmp_path, monkeypatch, name):
     folder, there, replace = tmp_path / "run", whole(WHOLE), os.replace
     train(data, folder, WHOLE, 1)
