@@ -11,6 +11,7 @@ import keras
 
 from tuning import spaces
 from tuning.loop import now
+from tuning.oracles import ALGORITHMS
 from tuning.result import COLUMNS, VERSION
 from tuning.space import Space, differences
 from zoo.data.collection import Data
@@ -20,7 +21,6 @@ from zoo.training.hardware import PACKAGES
 from zoo.training.recipe import Recipe
 from zoo.training.resuming import model_fingerprint
 
-ALGORITHMS = ("bayesian", "random", "grid", "hyperband")
 METRICS = {"accuracy": "max", "loss": "min"}  # of fine_tune; `val_` before them is the dev set
 PICTURE = ("image_size", "channels", "crop", "interpolation", "background")  # what decides how one is read
 UNSPEAKABLE = {
@@ -110,12 +110,7 @@ class Asked:
         for name, here in self._identity.items():
             there: Any = earlier.get(name)
             if name == "fields":
-                both = {**there, **here}
-                found += [
-                    f"{field} is {there.get(field, 'auto')!r} there and {here.get(field, 'auto')!r} here"
-                    for field in both
-                    if there.get(field, "auto") != here.get(field, "auto")
-                ]
+                found += [f"{field} is {old!r} there and {new!r} here" for field, old, new in changed(there, here)]
             elif there != here:
                 found.append(UNSPEAKABLE.get(name, f"{name} is {there!r} there and {here!r} here"))
         found += differences(earlier["space"], self.space.describe())
@@ -129,10 +124,8 @@ class Asked:
         if there["model"] != here["model"]:
             return [f"the space makes {here['model']!r} of trial {trial}, which was {there['model']!r}"]
         return [
-            f"the space makes `{name}` {here['fields'].get(name, 'auto')!r} of trial {trial}, where it was "
-            f"{there['fields'].get(name, 'auto')!r}"
-            for name in {**there["fields"], **here["fields"]}
-            if there["fields"].get(name, "auto") != here["fields"].get(name, "auto")
+            f"the space makes `{field}` {new!r} of trial {trial}, where it was {old!r}"
+            for field, old, new in changed(there["fields"], here["fields"])
         ]
 
 
@@ -203,6 +196,12 @@ def usual(space: Any, model: str | keras.Model, data: Data, fields: Mapping[str,
     chosen = FIRST.get(name, "auto") if model == "auto" else model
     recipe = preparing.resolved(chosen, data, Recipe().with_fields({**base, **fields}))
     return {field: getattr(recipe, field) for field in spaces.USUAL}
+
+
+def changed(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Fields of a recipe that are not the same in two places: name, value there and here; "auto" where not given."""
+    pairs = ((name, there.get(name, "auto"), here.get(name, "auto")) for name in {**there, **here})
+    return [(name, old, new) for name, old, new in pairs if old != new]
 
 
 def machine() -> dict[str, Any]:

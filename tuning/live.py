@@ -84,7 +84,7 @@ class Live:
         for name, justify in (("trial", "left"), ("", "left"), (self._result.objective, "right"), ("time", "right")):
             table.add_column(name, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]
         table.add_column("hyperparameters", overflow="ellipsis", no_wrap=True)
-        last = list(self._ended)[-max(0, ROWS - len(self._running)) :]
+        last = list(self._ended)[max(0, len(self._ended) + len(self._running) - ROWS) :]
         best = best_of(self._ended.values(), self._result.direction)
         for name in [*last, *self._running]:
             style = "bold" if name == best else "dim" if name in self._running else ""

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tuning import reference
-from tuning.asked import machine, plain
+from tuning.asked import changed, machine, plain
 from tuning.journal import Journal
 from tuning.loop import SearchStopped, checked_executor, now, run_all
 from tuning.optimizer_comparison import OptimizerComparison
@@ -179,10 +179,9 @@ def _begin(folder: Path, model, data: Data, about: dict[str, Any]) -> None:
     if there["event"] != "comparison":
         raise ValueError(f"{shown(folder)} holds a search and no comparison. Choose another directory.")
     differing = [f"model is {there['model']!r} there and {about['model']!r} here"] * (there["model"] != about["model"])
-    for name in {**there["fields"], **about["fields"]}:
-        earlier, asked = (each["fields"].get(name, "auto") for each in (there, about))
-        if earlier != asked:
-            differing.append(f"{name} is {earlier!r} there and {asked!r} here")
+    differing += [
+        f"{name} is {old!r} there and {new!r} here" for name, old, new in changed(there["fields"], about["fields"])
+    ]
     if any(there[name] != about[name] for name in ("data", "picture")):
         differing.append("the pictures, their size, their labels or their splits are others")
     if differing:

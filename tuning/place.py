@@ -10,7 +10,7 @@ from callbacks import locking
 from callbacks.locking import InUse
 from tuning import journal
 from tuning.executor import WorkerPool
-from zoo.files import make_folder, shown
+from zoo.files import make_folder, new_folder, shown
 
 REFERENCE, TRIALS, LOGS = "reference", "trials", "workers"  # folders within it
 
@@ -27,12 +27,7 @@ def folder_of(directory: str | os.PathLike | None, *, what: str, resume: bool) -
         ValueError: If it holds something else, or one that is not to be gone on with.
     """
     if directory is None:
-        runs, number = make_folder(Path("runs").resolve()), 1
-        while True:
-            with contextlib.suppress(FileExistsError):
-                (runs / f"{what}-{number}").mkdir()
-                return runs / f"{what}-{number}"
-            number += 1
+        return new_folder(Path("runs").resolve(), what)
     folder = Path(directory).resolve()
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if folder.is_file() or (there and not there & {journal.NAME, REFERENCE, *locking.FILES}):

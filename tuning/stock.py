@@ -14,13 +14,12 @@ import keras_tuner
 from keras_tuner import errors
 
 import zoo
-from callbacks.packing import arrays_to_variables, variables_to_arrays
 from tuning.space import Space
 from zoo.data.collection import Data
 from zoo.training import fitting, preparing
+from zoo.training.fewer import copied
 from zoo.training.phases import phases
 from zoo.training.recipe import Recipe
-from zoo.transfer.freezing import original_rates
 
 
 def as_keras_tuner(
@@ -93,7 +92,7 @@ class _Trainings(keras_tuner.HyperModel):
         recipe = self._recipe(hp)
         keras.utils.set_random_seed(int(recipe.seed))
         if isinstance(self._model, keras.Model):
-            network = _copy(self._model)
+            network = copied(self._model)
         else:
             network = preparing.created(recipe, preparing.configured(self._data, recipe))
         self._optimizers.add(_compiled(network, recipe).optimizer)
@@ -195,12 +194,3 @@ def _compiled(model: keras.Model, recipe: Recipe) -> keras.Model:
     """The same model as it is at the start of a training, for which `fine_tune` compiles it anew."""
     fitting.compile_phase(model, recipe, phases(recipe)[0])
     return model
-
-
-def _copy(model: keras.Model) -> keras.Model:
-    """The same network with the same weights; the one handed over is left alone."""
-    with original_rates(model):
-        twin = keras.models.clone_model(model)
-    arrays_to_variables(variables_to_arrays(model.variables), twin.variables)
-    twin.zoo_weights = getattr(model, "zoo_weights", None)
-    return twin

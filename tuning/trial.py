@@ -21,7 +21,7 @@ import keras
 import zoo
 from callbacks import Pruning, locking
 from tuning import reference
-from zoo.files import make_folder, write_json, write_text
+from zoo.files import new_folder, write_json, write_text
 from zoo.training.fitting import NotFinite
 from zoo.training.folder import CROSS_ENTROPY, EVALUATION, RECIPE, best_of, epochs
 from zoo.training.recipe import Recipe
@@ -110,7 +110,7 @@ def _attempted(order: dict[str, Any], smaller: dict[str, int]) -> dict[str, Any]
         order: That of the trial.
         smaller: Fields that go before those of the order, where memory was short.
     """
-    attempt = _new_attempt(Path(order["folder"]))
+    attempt = new_folder(order["folder"], "attempt")
     found: dict[str, Any] = {"attempt": attempt.name, "status": "failed", "score": None, "epochs": 0, "best_epoch": 0}
     found |= {"metrics": {}, "curve": [], "reason": "", "kind": "", "traceback": ""}
     try:
@@ -187,17 +187,6 @@ def _smaller_before(order: dict[str, Any]) -> dict[str, int]:
         return {}
     recipe = Recipe.load(earlier / RECIPE)
     return {"batch_size": int(recipe.batch_size), "accumulation": int(recipe.accumulation)}
-
-
-def _new_attempt(folder: Path) -> Path:
-    """A folder that nobody else has: the first free attempt-N."""
-    make_folder(folder)
-    number = 1
-    while True:
-        with contextlib.suppress(FileExistsError):
-            (folder / f"attempt-{number}").mkdir()
-            return folder / f"attempt-{number}"
-        number += 1
 
 
 def _kind(error: BaseException) -> str:

@@ -72,6 +72,21 @@ def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def new_folder(parent: str | os.PathLike, name: str) -> Path:
+    """Makes the first free PARENT/NAME-N, a folder that nobody else has.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    parent = make_folder(parent)
+    number = 1
+    while True:
+        with contextlib.suppress(FileExistsError):
+            (parent / f"{name}-{number}").mkdir()
+            return parent / f"{name}-{number}"
+        number += 1
+
+
 def make_folder(path: str | os.PathLike) -> Path:
     """Makes a folder with its parents and checks that it can be written.
 

@@ -74,14 +74,14 @@ def _begun(model, data: Data, recipe: Recipe, parts: Sequence[Phase], kept, seed
     keras.utils.set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):
         own = isinstance(model, keras.Model)
-        network = preparing.checked(_copy(model), data) if own else preparing.created(recipe, data)
+        network = preparing.checked(copied(model), data) if own else preparing.created(recipe, data)
         for phase in parts:
             freeze(network, phase.freeze)
         plans, recipe = caching.plans(network, data, recipe, parts, kept)
     return network, plans, recipe
 
 
-def _copy(model: keras.Model) -> keras.Model:
+def copied(model: keras.Model) -> keras.Model:
     """The same network with the same weights and seeds; the model handed over is left alone."""
     with original_rates(model):
         twin = keras.models.clone_model(model)

@@ -12,7 +12,7 @@ import keras
 
 from callbacks.locking import InUse
 from zoo.data.collection import Data
-from zoo.files import make_folder, shown
+from zoo.files import make_folder, new_folder, shown
 from zoo.models.temperature import temperature_of, with_temperature
 from zoo.progress import timed
 from zoo.training import augmenting, caching, fitting, hardware, preparing, resuming
@@ -120,7 +120,7 @@ def fine_tune(
         with timed(spent, "measuring what to compute once"):
             plans, recipe = caching.plans(network, data, recipe, parts, cache_features, callbacks, time_limit, earlier)
         if folder is None or not begun:
-            folder = _new_folder(recipe.model) if folder is None else make_folder(folder)
+            folder = new_folder(Path("runs").resolve(), recipe.model) if folder is None else make_folder(folder)
             stack.enter_context(resuming.held(folder))
             if resuming.holds_run(folder, resume):
                 raise InUse(f"{shown(folder)} was begun by another process meanwhile. The same call goes on with it.")
@@ -171,14 +171,3 @@ def _finished(folder: Path, model: str | keras.Model, data: Data) -> Run:
         factor = temperature_of(run.model)
         run.model = model if factor is None else with_temperature(model, factor)
     return run
-
-
-def _new_folder(name: str) -> Path:
-    """The first free runs/NAME-N."""
-    runs = make_folder(Path("runs").resolve())
-    number = 1
-    while True:
-        with contextlib.suppress(FileExistsError):
-            (runs / f"{name}-{number}").mkdir()
-            return runs / f"{name}-{number}"
-        number += 1
