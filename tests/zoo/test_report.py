@@ -178,7 +178,7 @@ def test_every_figure_lies_beside_the_page(run, page):
 @pytest.mark.slow
 def test_a_comparison_is_shown_and_a_failed_write_leaves_the_page_that_was_there(run, page, monkeypatch):
     old = (run.directory / "report.html").read_text(encoding="utf-8")
-    swapped = SimpleNamespace(directory=run.directory / "other", evaluate=lambda split, save: other)
+    swapped = SimpleNamespace(directory=run.directory / "other", data=run.data, evaluate=lambda split: other)
     evaluation = run.evaluate("dev")
     other = Evaluation(
         "dev", run.class_names, evaluation.paths, evaluation.labels, np.eye(3)[(evaluation.labels + 1) % 3]
