@@ -24,7 +24,8 @@ ARROWS = {
     "zoo.training": {"augment", "callbacks"}
     | {f"zoo.{room}" for room in ("shared", "evaluation", "export", "transfer", "data", "models")},
     "zoo": {f"zoo.{room}" for room in ("models", "data", "transfer", "training", "evaluation", "export")},
-    "zoo.cli": {"zoo", "tuning"}
+    "zoo.command": {"zoo.shared", "zoo.models", "zoo.training"},
+    "zoo.cli": {"zoo", "zoo.command", "tuning"}
     | {f"zoo.{room}" for room in ("shared", "models", "data", "transfer", "training", "evaluation", "export")},
 }
 TENSORFLOW = {

@@ -1,10 +1,6 @@
 """What a search is asked for: checked, compared with what its folder was begun for, and turned into recipes."""
 
-import contextlib
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import keras
@@ -13,11 +9,11 @@ from tuning import spaces
 from tuning.loop import now
 from tuning.oracles import ALGORITHMS
 from tuning.result import COLUMNS, VERSION
-from tuning.space import Space, differences
+from tuning.space import Space, differences, plain
 from zoo.data.collection import Data
 from zoo.models.catalog import info
 from zoo.training import preparing
-from zoo.training.hardware import PACKAGES
+from zoo.training.hardware import software
 from zoo.training.recipe import Recipe
 from zoo.training.resuming import model_fingerprint
 
@@ -205,24 +201,5 @@ def changed(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str
 
 
 def machine() -> dict[str, Any]:
-    """Versions and machine, told without waking a device."""
-    versions = {}
-    for package in (*PACKAGES, "keras-tuner", "scikit-learn"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "backend": keras.backend.backend(),
-        "versions": versions,
-    }
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON gives it back: tuples as lists, numbers of numpy as numbers."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
+    """Versions and machine, as stored with a search."""
+    return software("keras-tuner", "scikit-learn")

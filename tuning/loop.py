@@ -1,8 +1,10 @@
 """Trials handed to an executor, watched, and written down: what every kind of search shares."""
 
 import concurrent.futures
+import contextlib
 import re
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from datetime import UTC, datetime
@@ -12,7 +14,7 @@ from typing import Any, Protocol
 from tuning import trial as trials
 from tuning.executor import WorkerDied, WorkerPool
 from tuning.journal import Journal
-from zoo.files import shown
+from zoo.files import make_folder, shown
 
 WAIT, DONE = object(), object()  # what a source of orders says where there is none: later perhaps, or never
 SAME_FAILURES = 5  # in a row, which end a search: the next one will fail, too
@@ -84,8 +86,11 @@ def work(
     """
     running: dict[Future, tuple[dict, int]] = {}
     streak, kind = 0, ""
+    sign = f"left-{uuid.uuid4().hex[:8]}"  # of this call: a later one runs the same trials again
 
     def start(order: dict, deaths: int = 0) -> None:
+        if "folder" in order:
+            order = {**order, "left": str(Path(order["folder"]) / sign)}
         journal.append({"event": "started", "trial": order["trial"], "time": now()})
         try:
             running[executor.submit(run, order)] = (order, deaths)
@@ -128,6 +133,10 @@ def work(
             if not future.cancel() and future.done() and future.exception() is None:  # ended just now
                 journal.append({"event": "ended", "time": now(), "result": future.result()})
                 orders.ended(order, future.result())
+            elif "left" in order and not future.done():
+                with contextlib.suppress(OSError):  # of a full disk
+                    make_folder(order["folder"])  # it may be handed over and not have begun
+                    Path(order["left"]).touch()
 
 
 def run_all(

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from tuning import reference
-from tuning.asked import changed, machine, plain
+from tuning.asked import changed, machine
 from tuning.journal import Journal
 from tuning.loop import SearchStopped, checked_executor, now, run_all
 from tuning.optimizer_comparison import OptimizerComparison
 from tuning.place import REFERENCE, TRIALS, folder_of, held, hired
 from tuning.result import dev_loss
+from tuning.space import plain
 from zoo.data.collection import Data
 from zoo.files import shown
 from zoo.training import preparing

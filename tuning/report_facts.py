@@ -51,7 +51,8 @@ def best(result) -> Section:
     heads = ["hyperparameter", f"best, {name}", "first trial", "searched"]
     code = ["result.best_run", "result.retrain()"]
     about = f"{code[0]} is this trial's own model; {code[1]} trains once more with its recipe, on train and dev."
-    note = "The first trial is the known-good recipe. –: does not apply."
+    short = "" if result.known_good or result.algorithm != "hyperband" else ", not trained to its end"
+    note = f"The first trial is the known-good recipe{short}. –: does not apply."
     found = Table(heads, rows, note=note, sortable=False)
     return Section("best", "Best hyperparameters", [Words(about, quiet=True, code=code), Beside([found, *lines])])
 

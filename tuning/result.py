@@ -17,7 +17,7 @@ from tuning import reference
 from tuning.journal import NAME, Journal
 from tuning.place import REFERENCE, TRIALS
 from zoo.files import shown
-from zoo.training.folder import CROSS_ENTROPY, EVALUATION, LOOKS, looks
+from zoo.training.folder import CROSS_ENTROPY, EVALUATION, LOOKS, epoch_of_recipe, looks
 from zoo.training.run import Run
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class SearchResult:
                     "ended": times.get(name, ""),
                     "continues": event["continues"] or "",
                     "halved": bool(result.get("halved")),
-                    **{hyperparameter: event["values"].get(hyperparameter) for hyperparameter in names},
+                    **{hyperparameter: _applying(event).get(hyperparameter) for hyperparameter in names},
                 }
             )
         table = pd.DataFrame(rows, columns=[*COLUMNS, *names])
@@ -125,7 +125,7 @@ class SearchResult:
     def values(self, trial: str) -> dict[str, Any]:
         """The hyperparameters of a trial, those that apply."""
         proposed = (event for event in self._events if event["event"] == "proposed" and event["trial"] == trial)
-        return dict(next(proposed)["values"])
+        return _applying(next(proposed))
 
     @property
     def best_score(self) -> float:
@@ -213,7 +213,9 @@ class SearchResult:
             name = f"retrained-{self.best_trial}-{on.replace('+', '-')}"
             directory = self.directory / (name if data is None else f"{name}-{chosen.fingerprint}")
         proposed = next(event for event in self._events if event.get("trial") == self.best_trial)
-        last = proposed["epochs"] if on == "train" else best.best_epoch  # without dev, nothing else says when to stop
+        last = proposed["epochs"]
+        if on == "train+dev":  # nothing else says when to stop
+            last = epoch_of_recipe(best.directory, best.best_epoch)
         return zoo.fine_tune(model, chosen, recipe=best.recipe, directory=directory, stop_after=last)
 
     @cached_property
@@ -250,6 +252,11 @@ class SearchResult:
     def __repr__(self):
         best = f", best {self.objective} {self.best_score:.4f}" if self.hopeful else ""
         return f"<SearchResult {self.directory}: {len(self.results)} trials{best}>"
+
+
+def _applying(event: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of a proposal without those that the space does not ask for beside the others."""
+    return {name: value for name, value in event["values"].items() if name not in event.get("idle", ())}
 
 
 def dev_loss(metrics: dict[str, float]) -> float:

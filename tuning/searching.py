@@ -69,7 +69,7 @@ def search(
         seed: Decides proposals and trainings.
         resume: False refuses a folder that holds a search.
         time_limit: Seconds for this call. Trials that run then are left, and run again by the next call; an executor of
-            your own may go on with them for a while.
+            your own ends them with their epoch.
         **fields: Fields of `zoo.Recipe` for all trials, such as epochs=10.
 
     Returns:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tuning.asked import Asked, plain
+from tuning.asked import Asked
 from tuning.journal import Journal
 from tuning.loop import DONE, SAME_FAILURES, WAIT, SearchStopped, failure, now
 from tuning.place import REFERENCE, TRIALS
@@ -11,6 +11,7 @@ from tuning.proposals import DONE as EXHAUSTED
 from tuning.proposals import WAIT as NOT_YET
 from tuning.proposals import Proposal, Proposals
 from tuning.pruning import medians
+from tuning.space import plain
 
 
 class Source:
@@ -58,14 +59,15 @@ class Source:
             return {NOT_YET: WAIT, EXHAUSTED: DONE}[proposal]
         values, refused = plain(proposal.values), None
         try:
-            made = self._asked.made(values)
+            made, idle = self._asked.made(values), self._asked.space.idle(values)
         except (TypeError, ValueError) as error:  # of a function that makes no recipe of these values
-            made, refused = None, error
+            made, idle, refused = None, [], error
         event = {
             "event": "proposed",
             "time": now(),
             "trial": proposal.trial,
             "values": values,
+            "idle": idle,
             "epochs": proposal.epochs,
             "continues": proposal.continues,
             "made": made,

@@ -30,8 +30,9 @@ class Space:
 
     To find them, the function is called once for each value of a choice and ten of a range, and at a hundred points
     drawn from all of it: conditional hyperparameters come to light whether they stand under `hp.conditional_scope` or
-    under a plain `if`. Only the former are known to be inactive elsewhere; the latter have a value in every trial.
-    What shows up still later is refused by `fields`, for it would never be searched.
+    under a plain `if`. Only the former are known beforehand to be inactive elsewhere; the latter are proposed for every
+    trial, and found to be `idle` where the function does not ask for them. What shows up still later is refused by
+    `fields`, for it would never be searched.
 
     Args:
         space: "head", "transfer", "scratch", or a function from KerasTuner's `hp` to a dict of fields of `zoo.Recipe`,
@@ -98,6 +99,12 @@ class Space:
             if name not in values:
                 raise ValueError(f"`values` lacks the hyperparameter {name!r}. Received: {_shown(values)}")
         return fields
+
+    def idle(self, values: Mapping[str, Any]) -> list[str]:
+        """Names of those among some values that the function does not ask for: they stand under an `if` in vain."""
+        declared, _ = self._called(values)
+        asked = {item.name for item in declared.space}
+        return [name for name in values if name not in asked]
 
     def of(self, hp: HyperParameters) -> dict[str, Any]:
         """The fields that the function gives for a container of hyperparameters, which another tuner may own.
@@ -193,19 +200,28 @@ class Space:
                 )
             if fields["model"] != "auto":
                 info(fields["model"])  # refuses an unknown name
-        plain = {name: self._plain(name, value) for name, value in fields.items()}
-        Recipe().with_fields(plain)  # refuses what is out of range
-        return plain
+        found = {name: self._plain(name, value) for name, value in fields.items()}
+        Recipe().with_fields(found)  # refuses what is out of range
+        return found
 
     def _plain(self, name: str, value: Any) -> Any:
         """A value as JSON gives it back."""
         try:
-            return json.loads(json.dumps(value, default=_unpacked, allow_nan=False))
+            return plain(value)
         except (TypeError, ValueError):
             raise TypeError(
                 f"Space {self.name!r} must return numbers, text, None, lists and dicts, for each trial may run "
                 f"elsewhere. Received: {name}={value!r}"
             ) from None
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON gives it back: tuples as lists, numbers of numpy as numbers, paths as text.
+
+    Raises:
+        TypeError, ValueError: If JSON has no such value.
+    """
+    return json.loads(json.dumps(value, default=_unpacked, allow_nan=False))
 
 
 def differences(earlier: Sequence[Entry], now: Sequence[Entry]) -> list[str]:

@@ -26,7 +26,8 @@ from zoo.training.fitting import NotFinite
 from zoo.training.folder import CROSS_ENTROPY, EVALUATION, RECIPE, best_of, epochs
 from zoo.training.recipe import Recipe
 
-OUT_OF_MEMORY, NOT_FINITE, NO_OBJECTIVE = "out of memory", "not finite", "no such objective"
+OUT_OF_MEMORY, NOT_FINITE, NO_OBJECTIVE, LEFT = "out of memory", "not finite", "no such objective", "left"
+NOBODY = "The search ended, and left this trial to be run again."
 ENTRIES = ("trial", "folder", "reference", "model", "fields", "objective", "direction")
 ENTRIES += ("stop_after", "continues", "thresholds")
 PENALTIES = ("l1", "l2", "l2_sp")  # with one of them, there is a cross-entropy beside the loss
@@ -47,6 +48,25 @@ class _Failure(Exception):
     """A training that ended well and is of no use; its arguments are kind and reason."""
 
 
+class Leaving(keras.callbacks.Callback):
+    """Ends a training behind the epoch in which a file comes to be there: an executor may not stop what it runs."""
+
+    reason = NOBODY
+
+    def __init__(self, left: str):
+        super().__init__()
+        self._left = Path(left)
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether the file is there."""
+        return self._left.exists()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.ends_run:
+            self.model.stop_training = True
+
+
 def run(order: dict[str, Any]) -> dict[str, Any]:
     """Trains what an order says, and tells how it went. A pure function of the order: any process may run it.
 
@@ -64,6 +84,7 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
             stop_after: Epochs after which to stop, or None.
             continues: Folder of an attempt of another trial, of the same fields, to go on with; or None.
             thresholds: For `callbacks.Pruning`, or None.
+            left: A file, optional: once it is there, nobody waits for the result, and training ends with its epoch.
 
     Returns:
         Plain values.
@@ -149,14 +170,19 @@ def _fitted(order: dict[str, Any], smaller: dict[str, int], attempt: Path) -> tu
         keras.utils.set_random_seed(int(fields.get("seed", 0)))  # layers without one draw theirs when they are loaded
         model = reference.load_model(order["reference"])
     pruning = Pruning(order["thresholds"], _metric(order), order["direction"]) if order["thresholds"] else None
+    leaving = Leaving(order["left"]) if "left" in order else None
+    if leaving and leaving.ends_run:
+        raise _Failure(LEFT, NOBODY)
     fitted = zoo.fine_tune(
         model,
         data,
-        callbacks=[pruning] if pruning else [],
+        callbacks=[callback for callback in (pruning, leaving) if callback],
         directory=attempt,
         stop_after=order["stop_after"],
         **{**fields, **smaller},
     )
+    if leaving and leaving.ends_run:
+        raise _Failure(LEFT, NOBODY)
     return fitted.history, bool(pruning and pruning.ends_run)
 
 

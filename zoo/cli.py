@@ -1,8 +1,5 @@
 """The command `zoo`: one function a command, each a few lines around the Python calls of the same name."""
 
-import contextlib
-import os
-import sys
 import tempfile
 import traceback
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from zoo.command import check, load_keras, preview_of, signals_end_the_program, stop
 from zoo.wording import aligned, figures, moved, proof, word
 
 app = typer.Typer(
@@ -99,16 +97,16 @@ def train(
         "seed": seed,
         **{name: value for name, value in given.items() if value is not None},
     }
-    _check(model, fields, preview)
-    _load_keras()
+    check(model, fields, preview)
+    load_keras()
     import zoo
 
     data = zoo.load_data(source, image_size=image_size, depth=depth, seed=seed)
     typer.echo(f"{data.summary()}\n")
     if preview is not None:
-        typer.echo(f"{_preview(model, data, fields, preview)}\n")
+        typer.echo(f"{preview_of(model, data, fields, preview)}\n")
     wish = "auto" if cache else False
-    with _signals_end_the_program():
+    with signals_end_the_program():
         run = zoo.fine_tune(model, data, cache_features=wish, directory=out, time_limit=time_limit, **fields)
     typer.echo(figures(run))
     folder = word(run.directory)
@@ -145,8 +143,8 @@ def search_command(
 ) -> None:
     """Train with one set of hyperparameters after another, and write a page about what came of it."""
     fields: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
-    _check(model, fields, None)
-    _load_keras()
+    check(model, fields, None)
+    load_keras()
     import tuning
     import zoo
     from tuning.loop import SearchStopped
@@ -170,7 +168,7 @@ def search_command(
             **fields,
         )
     except SearchStopped as stopped:
-        _stop(str(stopped), 2)
+        stop(str(stopped), 2)
     typer.echo(f"\n{result}")
     typer.echo(f"\n{word(result.report())}: a page for a browser")
     if result.hopeful:
@@ -193,11 +191,11 @@ def preview_command(
 ) -> None:
     """Show training pictures and what an augmentation makes of them in the first epochs."""
     fields = {"augment": augment, "seed": seed}
-    _check(model, fields, out)
-    _load_keras()
+    check(model, fields, out)
+    load_keras()
     import zoo
 
-    typer.echo(_preview(model, zoo.load_data(source, image_size=image_size, depth=depth, seed=seed), fields, out))
+    typer.echo(preview_of(model, zoo.load_data(source, image_size=image_size, depth=depth, seed=seed), fields, out))
 
 
 @app.command()
@@ -237,7 +235,7 @@ def evaluate(
     data: Moved = None,
 ) -> None:
     """Figures of a run on one of its splits, and a row a picture in the run's folder."""
-    _load_keras()
+    load_keras()
     import zoo
 
     evaluation = zoo.load_run(directory, data).evaluate(split, augment=augment, views=views)
@@ -250,7 +248,7 @@ def evaluate(
 @app.command()
 def calibrate(directory: Directory, data: Moved = None) -> None:
     """Make a run's probabilities mean what they say, by a temperature fitted on its dev set."""
-    _load_keras()
+    load_keras()
     import zoo
 
     typer.echo(str(zoo.load_run(directory, data).calibrate()))
@@ -270,7 +268,7 @@ def report(
     data: Moved = None,
 ) -> None:
     """Write a page about a run: figures, verdict, what to do next, curves, worst pictures, what was done."""
-    _load_keras()
+    load_keras()
     import zoo
 
     path = zoo.load_run(directory, data).report(compare=compare, importance=importance)
@@ -290,7 +288,7 @@ def export(
     """Write a SavedModel that takes picture files, proven to answer as the model does."""
     import json
 
-    _load_keras()
+    load_keras()
     import zoo
 
     target = zoo.load_run(directory, data).export(out, formats=(format,))
@@ -306,7 +304,7 @@ def predict(
     csv: Annotated[Optional[Path], typer.Option(help="Write the table to this file instead.")] = None,  # noqa: UP045
 ) -> None:
     """Label and probability of each picture, from the SavedModel alone."""
-    _load_keras()
+    load_keras()
     from zoo.export.saved_model import load_export
 
     table = load_export(export).predict(images)
@@ -362,66 +360,10 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, ImportError) as error:  # the last: a package that is missing
-        _stop(" ".join(str(error).split()), 2)
+        stop(" ".join(str(error).split()), 2)
     except KeyboardInterrupt:
-        _stop("stopped.", 130)
+        stop("stopped.", 130)
     except Exception as error:
         with tempfile.NamedTemporaryFile("w", prefix="zoo-", suffix=".log", delete=False) as log:
             traceback.print_exc(file=log)
-        _stop(f"This is a fault of the program: {type(error).__name__}. What is known of it is in {log.name}.", 1)
-
-
-def _check(model: str, fields: dict, picture: Path | None) -> None:
-    """Says what cannot be meant before anything is loaded."""
-    from zoo.models.catalog import info
-    from zoo.training.recipe import Recipe
-
-    Recipe().with_fields(fields)
-    if model != "auto":
-        info(model)
-    if picture is not None and fields["augment"] in ("auto", "none"):
-        raise ValueError("A preview shows what an augmentation does; choose one, such as --augment medium.")
-    if picture is not None and picture.suffix.lower() != ".png":
-        raise ValueError(f"A preview is written as PNG; name it so. Received: {word(picture)}")
-
-
-def _preview(model: str, data, fields: dict, path: Path) -> str:
-    """Writes training pictures as the first epochs get them; returns what to say of it."""
-    from zoo.files import writing
-    from zoo.training import augmenting, preparing
-    from zoo.training.recipe import Recipe
-
-    recipe = preparing.resolved(model, data, Recipe().with_fields(fields))
-    figure = augmenting.preview(preparing.configured(data, recipe), recipe)
-    with writing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
-    height, width = recipe.image_size  # pyright: ignore[reportGeneralTypeIssues]
-    return f"{augmenting.described(recipe)}\n{word(path)}: training pictures of {height}x{width}, eight epochs of each"
-
-
-def _load_keras() -> None:
-    """Imports Keras without TensorFlow's greetings, which it writes to the process' error output past Python."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    with open(os.devnull, "w") as nowhere:
-        errors = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            import keras  # noqa: F401
-        finally:
-            os.dup2(errors, 2)
-            os.close(errors)
-
-
-@contextlib.contextmanager
-def _signals_end_the_program():
-    """Typer would make its own end of what a signal led to, and drop the status."""
-    try:
-        yield
-    except SystemExit as stopped:
-        raise SystemExit(stopped.code) from None
-
-
-def _stop(message: str, code: int) -> None:
-    typer.echo(f"zoo: {message}", err=True)
-    sys.exit(code)
+        stop(f"This is a fault of the program: {type(error).__name__}. What is known of it is in {log.name}.", 1)

@@ -1,6 +1,10 @@
 """The loop around trials, with trials that take no time."""
 
 import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -111,8 +115,6 @@ def test_failures_for_several_reasons_or_with_successes_between_do_not(journal, 
 
 
 def test_an_executor_that_takes_no_more_stops_the_search(journal):
-    from concurrent.futures import ThreadPoolExecutor
-
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
     with pytest.raises(SearchStopped, match="ThreadPoolExecutor takes no more trials"):
@@ -133,6 +135,27 @@ def test_what_keeps_a_trial_from_running_is_no_failure_of_the_trial(journal, in_
 def test_when_the_time_is_up_nothing_more_begins(journal, in_process):
     assert not work(Listed(3), in_process, journal, width=1, run=result, deadline=0.0)
     assert in_process.ran == []
+
+
+def test_what_an_executor_goes_on_with_is_told_that_it_was_left(journal, tmp_path):
+    begun, told = threading.Event(), threading.Event()
+
+    def run(order):
+        begun.set()
+        while not Path(order["left"]).exists():
+            time.sleep(0.01)
+        told.set()
+        return result(order)
+
+    orders = Listed(2)
+    for order in orders.waiting:
+        order["folder"] = str(tmp_path / order["trial"])
+    with ThreadPoolExecutor(1) as pool:
+        assert not work(orders, pool, journal, width=2, run=run, deadline=time.monotonic() + 1)
+        assert begun.is_set()
+        assert told.wait(20)
+    assert orders.results == []
+    assert not (tmp_path / "0001").exists()  # it had not begun, and was taken back
 
 
 def test_results_of_known_orders_come_in_their_order_and_are_kept(tmp_path, in_process):

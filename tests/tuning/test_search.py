@@ -238,6 +238,21 @@ def test_hyperband_goes_on_with_the_training_of_an_earlier_trial(few_digits, in_
         assert result.curves[row.trial][: earlier.epochs] == result.curves[row.continues]
 
 
+def wide_or_not(hp):
+    if hp.Boolean("wide"):
+        return {"learning_rate": hp.Float("wide_rate", 1e-3, 1e-2)}
+    return {"learning_rate": hp.Float("rate", 1e-3, 1e-2)}
+
+
+def test_what_makes_no_difference_to_a_trial_is_not_among_its_hyperparameters(few_digits, tmp_path, in_process):
+    result = search(few_digits, tmp_path / "s", in_process, space=wide_or_not, trials=5, epochs=1)
+    table = result.trials
+    assert set(table.wide) == {True, False}
+    assert table.wide_rate.notna().tolist() == table.wide.tolist()
+    assert table.rate.isna().tolist() == table.wide.tolist()
+    assert set(result.values("0000")) == {"wide", "rate"}
+
+
 def test_retraining_takes_dev_in_and_stops_at_the_best_epoch(done, few_digits):
     result = tuning.load_search(done)
     run = result.retrain()

@@ -92,6 +92,15 @@ def test_what_shows_up_later_is_refused():
         space.fields({"number": 123_457})
 
 
+def test_what_stands_under_an_if_that_does_not_hold_is_idle():
+    space = Space(plain_ifs, "auto")
+    values = {"head": "hidden", "wide": False, "units": 16, "wide_units": 512}
+    assert space.idle(values) == ["wide_units"]
+    assert space.idle({**values, "wide": True}) == ["units"]
+    assert space.idle(space.defaults) == ["wide", "units", "wide_units"]
+    assert Space(nested, "auto").idle({"optimizer": "momentum", "smooth": False}) == []
+
+
 def test_values_must_be_those_of_the_space():
     space = Space("head", "mobilenet_v2")
     with pytest.raises(ValueError, match="has no hyperparameter 'learning_rat'. Did you mean 'learning_rate'?"):

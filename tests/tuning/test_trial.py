@@ -16,6 +16,7 @@ from keras import layers
 
 import zoo
 from tuning import reference, trial
+from zoo.training.folder import read_history
 
 ROOT = Path(__file__).parents[2]
 MISHAPS = '''
@@ -184,6 +185,29 @@ def test_a_hopeless_trial_is_pruned(data, tmp_path):
     result = trial.run(ordered(network(), data, tmp_path, fields={"epochs": 5}, thresholds=[None, 1.1, 1.1]))
     assert (result["status"], result["epochs"]) == ("pruned", 2)
     assert result["score"] == result["curve"][result["best_epoch"] - 1]
+
+
+@pytest.mark.filterwarnings("ignore:The weights are not finite")
+class LeftIn(trial.Leaving):
+    """Sees to it that the trial is left in its second epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            self._left.touch()
+
+
+def test_a_trial_that_nobody_waits_for_ends_with_its_epoch(data, tmp_path, monkeypatch):
+    left = tmp_path / "left"
+    order = ordered(network(), data, tmp_path, left=str(left), fields={"epochs": 50})
+    monkeypatch.setattr(trial, "Leaving", LeftIn)
+    result = trial.run(order)
+    assert (result["status"], result["kind"]) == ("failed", trial.LEFT)
+    assert len(read_history(tmp_path / "trials" / "0000" / "attempt-1" / "history.csv")["loss"]) == 2
+    trial.run(order)
+    assert not (tmp_path / "trials" / "0000" / "attempt-2" / "history.csv").exists()
+    left.unlink()
+    monkeypatch.undo()
+    assert trial.run({**order, "fields": {**order["fields"], "epochs": 1}})["status"] == "completed"
 
 
 @pytest.mark.filterwarnings("ignore:The weights are not finite")

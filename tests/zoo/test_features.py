@@ -357,6 +357,9 @@ def test_what_matters_in_training_only_leaves_the_features_alone():
     plain, held = (zoo.create("convnet", classes=3, input_shape=(8, 8, 3), l2=l2) for l2 in (0.0, 1e-4))
     held.set_weights(plain.get_weights())
     assert fingerprint(cut(plain)[0]) == fingerprint(cut(held)[0])
+    before = fingerprint(plain)
+    plain.compile("sgd", lambda truth, found: keras.ops.mean(keras.ops.square(truth - found)))
+    assert fingerprint(plain) == before
 
 
 def test_equal_bytes_in_another_shape_are_other_pictures():

@@ -11,7 +11,7 @@ import pytest
 
 import zoo
 from callbacks import Checkpoint, Pruning
-from zoo.training.folder import read_history, stopped_after
+from zoo.training.folder import environment, epoch_of_recipe, read_history, stopped_after
 
 WHOLE = {"epochs": 4, "batch_size": 32, "optimizer": "adam", "schedule": "cosine", "precision": "float32"}
 PHASES = {**WHOLE, "freeze": ("large", "none"), "cache_features": True}
@@ -165,6 +165,23 @@ def test_where_patience_ended_a_phase_the_stop_behind_it_counts_epochs_of_the_re
     run = train(contrary, tmp_path / "run", PATIENT, 13)  # patience ends the last phase before
     assert stopped_after(run.directory) is None
     assert_same_run(run, whole(PATIENT))
+
+
+@pytest.mark.slow
+def test_a_row_of_the_history_is_known_as_an_epoch_of_the_recipe(contrary, whole, tmp_path):
+    run = whole(PATIENT)
+    parts = environment(run.directory)["frozen_part"]
+    trained = [part["epochs"] for part in parts]
+    assert trained[0] < 7 and sum(trained) == len(run.history["loss"])
+    for row in range(1, trained[0] + 1):
+        assert epoch_of_recipe(run.directory, row) == row
+    for row in range(1, trained[1] + 1):
+        assert epoch_of_recipe(run.directory, trained[0] + row) == 7 + row
+
+    quits(contrary, tmp_path / "run", PATIENT, 8)  # another process is told what the first phase took
+    run = train(contrary, tmp_path / "run", PATIENT, callbacks=[Watch()])
+    assert [part["epochs"] for part in environment(run.directory)["frozen_part"]] == trained
+    assert epoch_of_recipe(tmp_path, 5) == 5  # of a run that does not say
 
 
 def quits(data, folder, fields, epoch, stop_after=None):

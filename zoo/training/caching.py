@@ -42,6 +42,7 @@ class Plan:
         train, dev: The frozen part's way over the splits, where it is computed once; dev only where there is one.
         views: Augmented versions among which the epochs take turns; 0 without augmentation.
         kept: Those that the phase needs.
+        trained: Epochs that the phase took, where it has run; fewer than planned where patience ended it.
     """
 
     why: str
@@ -49,6 +50,7 @@ class Plan:
     dev: Pass | None = None
     views: int = 0
     kept: Sequence[int] = (0,)
+    trained: int | None = None
 
     @property
     def cached(self) -> bool:
@@ -57,7 +59,8 @@ class Plan:
 
     def record(self) -> dict:
         """The decision as plain values."""
-        return {"computed_once": self.cached, "why": self.why}
+        took = {} if self.trained is None else {"epochs": self.trained}
+        return {"computed_once": self.cached, "why": self.why, **took}
 
     def features(self) -> tuple[Features, Features | None] | None:
         """The features of train and dev, computed now; None where the frozen part is computed in every step.
@@ -148,7 +151,7 @@ def _refusal(wish, callbacks) -> str | None:
 
 
 def _ours(callback) -> bool:
-    return type(callback).__module__.split(".")[0] == "callbacks"
+    return type(callback).__module__.split(".")[0] in ("callbacks", "tuning")
 
 
 def _plan(model, data, recipe, phase, forced, seconds) -> Plan:

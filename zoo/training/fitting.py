@@ -33,7 +33,7 @@ from zoo.models.stages import stages
 from zoo.progress import interactive, timed
 from zoo.training import augmenting, hardware
 from zoo.training.caching import Plan
-from zoo.training.folder import CROSS_ENTROPY, GRADIENTS, HISTORY
+from zoo.training.folder import CROSS_ENTROPY, GRADIENTS, HISTORY, epochs
 from zoo.training.phases import Phase
 from zoo.training.recipe import MOMENTUM, WEIGHT_DECAY, Recipe, before
 from zoo.training.resuming import Handover, Progress, Stop
@@ -112,6 +112,8 @@ def fit(
         progress = handover.load(model)
         history, best = progress.history, progress.best
         weights = model.get_weights() if math.isfinite(best) else None
+        for plan, trained in zip(plans, progress.trained, strict=False):
+            plan.trained = trained
         for number, (phase, plan) in enumerate(zip(phases, plans, strict=True)):
             if number < progress.phase:
                 continue
@@ -121,7 +123,7 @@ def fit(
                 stop.reached = stop.after
                 break
             if number > progress.phase:
-                handover.save(model, Progress(number, history, best))
+                handover.save(model, Progress(number, history, best, [plan.trained or 0 for plan in plans[:number]]))
             checkpoint = _checkpoint(handover.directory(number), recipe, data, phase, folder)
             print(freeze(model, phase.freeze))
             position = checkpoint.position
@@ -149,6 +151,7 @@ def fit(
                     shuffle=False,  # both kinds of batches come shuffled
                     verbose=1 if interactive() else 0,  # pyright: ignore[reportArgumentType]
                 ).history
+            plan.trained = epochs(parts)
             for name, values in parts.items():
                 history.setdefault(name, []).extend(float(value) for value in values)
             if stopper is not None:

@@ -36,6 +36,17 @@ def epochs(history: Mapping[str, Sequence[float]]) -> int:
     return len(next(iter(history.values()), ()))
 
 
+def epoch_of_recipe(directory: Path, row: int) -> int:
+    """The epoch of the recipe, from 1, that is a row of a run's history, from 1: patience may end a phase early."""
+    parts = _recorded(directory, lambda record: [(part["first"], part["epochs"]) for part in record["frozen_part"]])
+    rest = row
+    for first, trained in parts or ():
+        if rest <= trained:
+            return first + rest
+        rest -= trained
+    return row
+
+
 def whole(directory: Path) -> bool:
     """Whether a folder holds a run that `load_run` takes, be it one that was stopped and can go on."""
     return (directory / MODEL).exists() and (directory / HISTORY).exists()

@@ -1,5 +1,6 @@
 """What the machine offers, and what a run should know of it: precision, compilation, versions."""
 
+import contextlib
 import os
 import platform
 from dataclasses import dataclass
@@ -54,20 +55,26 @@ def jit_compile(found: Device) -> bool | str:
 
 
 def environment() -> dict:
-    """Versions and machine, as stored with a run."""
+    """Versions, machine and device, as stored with a run."""
     found = device()
+    return {**software(), "device": {"kind": found.kind, "name": found.name, "count": found.count}}
+
+
+def software(*more: str) -> dict:
+    """Versions and machine, told without waking a device.
+
+    Args:
+        more: Packages to name beside the usual ones.
+    """
     versions = {}
-    for package in PACKAGES:
-        try:
+    for package in (*PACKAGES, *more):
+        with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "backend": keras.backend.backend(),
-        "device": {"kind": found.kind, "name": found.name, "count": found.count},
         "versions": versions,
     }
 

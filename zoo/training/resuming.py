@@ -109,11 +109,13 @@ class Progress:
         phase: The one that comes next, from 0.
         history: Metric name to a value an epoch.
         best: The lowest dev loss, infinity where there was none. The model has its weights.
+        trained: Epochs that each phase took.
     """
 
     phase: int
     history: dict[str, list[float]]
     best: float
+    trained: list[int]
 
 
 @dataclass
@@ -157,7 +159,8 @@ class Handover:
             OSError: If it cannot be written.
         """
         arrays: dict[str, np.ndarray] = {}
-        plain = {"phase": progress.phase, "history": progress.history, "best": progress.best, "random": random_state()}
+        plain = {"phase": progress.phase, "history": progress.history, "best": progress.best}
+        plain |= {"trained": progress.trained, "random": random_state()}
         state = pack(plain, arrays, "")
         position = Position(self._phases[progress.phase].first, 0)
         make_folder(self._folder)
@@ -168,7 +171,7 @@ class Handover:
     def load(self, model: keras.Model) -> Progress:
         """Gives a model the weights with which its latest phase began; where there is none, it stays as it is."""
         if not self._folder.is_dir():
-            return Progress(0, {}, float("inf"))
+            return Progress(0, {}, float("inf"), [])
         for position in snapshots.positions(self._folder):
             try:
                 found = snapshots.read(self._folder / position.name)
@@ -180,8 +183,8 @@ class Handover:
             arrays_to_variables(found.arrays["model"], model.variables)
             state = unpack(found.state, found.arrays["state"])
             set_random_state(state["random"])
-            return Progress(state["phase"], state["history"], state["best"])
-        return Progress(0, {}, float("inf"))
+            return Progress(state["phase"], state["history"], state["best"], state.get("trained", []))
+        return Progress(0, {}, float("inf"), [])
 
     def tidy(self) -> None:
         """Leaves the checkpoints of the last phase that ran; a finished training needs no others."""

@@ -92,8 +92,10 @@ def _plain(value):
 
 def _code(layer):
     """The modules that a layer's own classes and functions come from: with other code the same config gives others."""
-    functions = [value for value in vars(layer).values() if isinstance(value, FunctionType)]
-    names = {thing.__module__ for thing in (*type(layer).__mro__, *functions)}
+    given = {name: value for name, value in vars(layer).items() if isinstance(value, FunctionType)}
+    if isinstance(layer, keras.Model):
+        given.pop("loss", None)  # of `compile`, which decides no output
+    names = {thing.__module__ for thing in (*type(layer).__mro__, *given.values())}
     return "".join(_source(name) for name in sorted(names) if name.split(".")[0] not in _LIBRARIES)
 
 
