@@ -1,6 +1,7 @@
 """What a search is asked for: checked, compared with what its folder was begun for, and turned into recipes."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -90,6 +91,7 @@ class Asked:
             "time": now(),
             **self._identity,
             "own_model": self.own,
+            "ready": self.space.ready,
             "space": self.space.describe(),
             **machine(),
         }
@@ -105,11 +107,12 @@ class Asked:
         here: Any
         for name, here in self._identity.items():
             there: Any = earlier.get(name)
-            if name == "fields":
+            if name in ("fields", "picture"):
                 found += [f"{field} is {old!r} there and {new!r} here" for field, old, new in changed(there, here)]
             elif there != here:
                 found.append(UNSPEAKABLE.get(name, f"{name} is {there!r} there and {here!r} here"))
         found += differences(earlier["space"], self.space.describe())
+        found = list(dict.fromkeys(found))  # the epochs of Hyperband are a field, too
         return found or next((said for event in events if (said := self._made_otherwise(event))), [])
 
     def _made_otherwise(self, event: Mapping[str, Any]) -> list[str]:
@@ -151,7 +154,7 @@ def checked(
         raise ValueError('`pruning` is what Hyperband does itself; leave it out, or take algorithm="random".')
     number = 1 if workers == "auto" else workers
     for name, value, least in (("trials", trials, 1), ("seed", seed, 0), ("workers", number, 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
             raise ValueError(f"`{name}` must be a whole number of at least {least}. Received: {name}={value!r}")
     if limit is not None and not (isinstance(limit, (int, float)) and limit > 0):
         raise ValueError(f"`time_limit` must be a number of seconds above 0. Received: time_limit={limit!r}")
@@ -164,13 +167,21 @@ def checked(
             f"A hyperparameter cannot be called {clashing[0]!r}, which is a column of the table of trials. Call it "
             f"'{clashing[0]}_tried', say; the field of the recipe keeps its name."
         )
-    asked = Asked(model, data, taken, algorithm, objective, direction, pruning, seed, fields)
+    asked = Asked(model, data, taken, algorithm, objective, direction, pruning, int(seed), fields)
     _check_objective(objective, data, asked)
+    if isinstance(model, keras.Model):  # what would fail in every trial
+        recipe = preparing.resolved(model, data, asked.recipe(taken.defaults)[1])
+        preparing.checked(model, preparing.configured(data, recipe))
     return asked
 
 
 def _check_objective(objective: str, data: Data, asked: Asked) -> None:
     """Refuses a metric that no trial will have, and a direction that leads to the worst network."""
+    if not isinstance(objective, str):
+        raise TypeError(
+            "`objective` must be the name of a metric, such as 'val_accuracy', with `direction` beside it. Received: "
+            f"{type(objective).__name__}"
+        )
     has_dev = bool(len(data.dev))
     there = {**METRICS, **({f"val_{name}": way for name, way in METRICS.items()} if has_dev else {})}
     if objective not in there:

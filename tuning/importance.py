@@ -96,9 +96,15 @@ def importance(result) -> Importance:
 
 
 def configurations(trials: pd.DataFrame, best: str | None = None) -> pd.DataFrame:
-    """The completed and pruned trials that have a score, save those that a later rung went on with; the best stays."""
+    """The completed and pruned trials that have a score, save those that a later rung went on with; the best stays.
+
+    Of those that are equal in all hyperparameters one counts: the best, else a completed one, the one trained longest.
+    """
     trials = trials.loc[trials.status.isin(["completed", "pruned"]) & np.isfinite(trials.score.astype(float))]
-    return trials.loc[~trials.trial.isin(set(trials.continues) - {"", best})]
+    trials = trials.loc[~trials.trial.isin(set(trials.continues) - {"", best})]
+    order = np.lexsort((-trials.epochs.to_numpy(int), trials.status == "pruned", trials.trial != best))
+    again = trials.iloc[order].duplicated(trials.attrs["hyperparameters"])
+    return trials.loc[~again[trials.index]]
 
 
 def _columns(places: np.ndarray, scale: Scale) -> np.ndarray:

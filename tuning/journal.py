@@ -1,5 +1,6 @@
 """The one file that a search lives in: events as lines of JSON, each on disk before anything follows from it."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -37,29 +38,42 @@ class Journal:
         """Adds an event, which is on disk when this returns.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If it cannot be written; a part of it that was is taken back.
             ValueError: If the event is no plain JSON.
         """
         line = json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
         if self._file is None:
             self._file = self._opened()
+        end = os.lseek(self._file, 0, os.SEEK_CUR)
         data = line.encode()
-        while data:
-            data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except BaseException as error:  # Ctrl-C as well, after which a whole line may stay
+            with contextlib.suppress(OSError):
+                if isinstance(error, OSError):
+                    os.ftruncate(self._file, end)
+            with contextlib.suppress(OSError):
+                self.close()  # what is half there yet is dropped when it is opened again, or nothing is added to it
+            raise
 
     def close(self) -> None:
         """Closes the file; the next event opens it again."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
 
     def _opened(self) -> int:
         """The file, behind its last whole line."""
         end = max((end for end, _ in self._lines()), default=0)
         new = not self.path.exists()
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o666)
-        os.ftruncate(file, end)
+        try:
+            os.ftruncate(file, end)
+        except OSError:
+            os.close(file)
+            raise
         os.lseek(file, end, os.SEEK_SET)
         if new:  # a file's name is part of its folder
             folder = os.open(self.path.parent, os.O_RDONLY)

@@ -83,12 +83,13 @@ class Live:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name, justify in (("trial", "left"), ("", "left"), (self._result.objective, "right"), ("time", "right")):
             table.add_column(name, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]
-        table.add_column("hyperparameters", overflow="ellipsis", no_wrap=True)
+        table.add_column("hyperparameters")  # rich narrows the one that may wrap, and all where none may
         last = list(self._ended)[max(0, len(self._ended) + len(self._running) - ROWS) :]
         best = best_of(self._ended.values(), self._result.direction)
         for name in [*last, *self._running]:
             style = "bold" if name == best else "dim" if name in self._running else ""
-            table.add_row(*self._cells(name), style=style)
+            *cells, values = self._cells(name)
+            table.add_row(*cells, Text(values, no_wrap=True, overflow="ellipsis"), style=style)
         return Group(table, Text(self._summary(best)))
 
     def _summary(self, best: str | None) -> str:

@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import contextlib
+import math
 import re
+import signal
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -14,11 +16,15 @@ from typing import Any, Protocol
 from tuning import trial as trials
 from tuning.executor import WorkerDied, WorkerPool
 from tuning.journal import Journal
-from zoo.files import make_folder, shown
+from tuning.place import TRIALS
+from zoo.files import make_folder, shown, write_text
+from zoo.wording import said
 
 WAIT, DONE = object(), object()  # what a source of orders says where there is none: later perhaps, or never
 SAME_FAILURES = 5  # in a row, which end a search: the next one will fail, too
 DEATHS = 3  # of the process that runs a trial, after which the trial is a failed one
+NO_RECIPE = "no recipe"  # the kind of a failure before the trial could begin
+ENDED = ("completed", "pruned")
 
 
 class SearchStopped(RuntimeError):
@@ -29,7 +35,7 @@ class Orders(Protocol):
     """Where trials come from, and where their results go."""
 
     def next(self) -> Any:
-        """The order of the next trial, WAIT or DONE."""
+        """The order of the next trial, WAIT or DONE; one with a "result" has failed before it could begin."""
         ...
 
     def ended(self, order: dict, result: dict) -> None:
@@ -99,44 +105,62 @@ def work(
         if watcher:
             watcher.started(order)
 
+    def end(order: dict, result: dict) -> None:
+        nonlocal streak, kind
+        journal.append({"event": "ended", "time": now(), "result": result})
+        orders.ended(order, result)
+        if watcher:
+            watcher.ended(order, result)
+        failure = _same(result) if result["status"] == "failed" else ""
+        streak, kind = (streak + 1 if failure == kind else 1, failure) if failure else (0, "")
+        if streak == same_failures:
+            where = f" See {shown(journal.path.parent / result['traceback'])}." if result["traceback"] else ""
+            raise SearchStopped(
+                f"{streak} trials in a row failed for the same reason, so no more are begun: {result['reason']}{where}"
+            )
+
     try:
         while True:
             if deadline is not None and time.monotonic() >= deadline:
                 return False
             while len(running) < width and (order := orders.next()) not in (WAIT, DONE):
-                start(order)
+                if "result" in order:
+                    end(order, order["result"])
+                else:
+                    start(order)
             if not running:
                 return True
             finished, _ = concurrent.futures.wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in sorted(finished, key=lambda future: running[future][0]["trial"]):
                 order, deaths = running.pop(future)
-                result = _outcome(future, order, deaths)
-                if result is None:
-                    start(order, deaths + 1)
-                    continue
-                journal.append({"event": "ended", "time": now(), "result": result})
-                orders.ended(order, result)
-                if watcher:
-                    watcher.ended(order, result)
-                failure = _same(result) if result["status"] == "failed" else ""
-                streak, kind = (streak + 1 if failure == kind else 1, failure) if failure else (0, "")
-                if streak == same_failures:
-                    where = f" See {shown(journal.path.parent / result['traceback'])}." if result["traceback"] else ""
-                    raise SearchStopped(
-                        f"{streak} trials in a row failed for the same reason, so no more are begun: "
-                        f"{result['reason']}{where}"
-                    )
+                try:
+                    result = future.result()
+                except (Exception, CancelledError) as error:
+                    if not _died(error):
+                        reason = said(error)
+                        raise SearchStopped(f"Trial {order['trial']} could not be run: {reason}") from error
+                    if deaths + 1 < DEATHS:
+                        killed = getattr(error, "signal", None) == signal.SIGKILL
+                        last = deaths + 2 == DEATHS  # want of memory does not go by itself
+                        start({**order, "halve": True} if killed and last else order, deaths + 1)
+                        continue
+                    result = _of_the_dead(error, order, journal.path.parent)
+                end(order, _checked(result, order, executor))
             if watcher:
                 watcher.tick()
     finally:
-        for future, (order, _) in running.items():
-            if not future.cancel() and future.done() and future.exception() is None:  # ended just now
-                journal.append({"event": "ended", "time": now(), "result": future.result()})
-                orders.ended(order, future.result())
-            elif "left" in order and not future.done():
+        left = [(future, order) for future, (order, _) in running.items() if not future.cancel()]
+        for future, order in left:
+            if "left" in order and not future.done():
                 with contextlib.suppress(OSError):  # of a full disk
                     make_folder(order["folder"])  # it may be handed over and not have begun
                     Path(order["left"]).touch()
+        for future, order in left:
+            if future.done() and future.exception() is None:  # ended just now
+                with contextlib.suppress(SearchStopped):
+                    result = _checked(future.result(), order, executor)
+                    journal.append({"event": "ended", "time": now(), "result": result})
+                    orders.ended(order, result)
 
 
 def run_all(
@@ -189,10 +213,11 @@ def checked_executor(executor: Any) -> Executor:
             "`executor` forks this process, and TensorFlow hangs in a copy of it. Make it with "
             'mp_context=multiprocessing.get_context("spawn"), or leave `executor` out and say how many `workers`.'
         )
-    if not callable(getattr(executor, "submit", None)):
+    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
         raise TypeError(
             "`executor` must be a concurrent.futures.Executor, with a method submit(function, argument), such as "
-            f"dask.distributed's client.get_executor(). Received: {type(executor).__name__}"
+            "dask.distributed's client.get_executor(). Received: "
+            f"{f'the class {executor.__name__}' if isinstance(executor, type) else type(executor).__name__}"
         )
     return executor
 
@@ -214,25 +239,40 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _outcome(future: Future, order: dict, deaths: int) -> dict | None:
-    """The result of a trial; None where the process that ran it is gone and it is to be run again.
+def _checked(result: Any, order: dict, executor: Executor) -> dict:
+    """A trial's result, if it is one: what an executor makes up must not get into the journal.
 
     Raises:
-        SearchStopped: If it could not be run at all, which says nothing of the trial.
+        SearchStopped: If it is none.
     """
-    try:
-        return future.result()
-    except (Exception, CancelledError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        died = isinstance(error, (WorkerDied, BrokenExecutor)) or type(error).__name__ == "KilledWorker"  # Dask's
-        if not died:
-            raise SearchStopped(f"Trial {order['trial']} could not be run: {reason}") from error
-        if deaths + 1 < DEATHS:
-            return None
-        return failure(order["trial"], "process died", f"its process died {DEATHS} times: {reason}")
+    entries = failure("", "", "")
+    fine = isinstance(result, dict) and result.keys() >= entries.keys() and result["trial"] == order["trial"]
+    if fine and (result["status"] == "failed" or (result["status"] in ENDED and _is_number(result["score"]))):
+        return result
+    raise SearchStopped(
+        f"{type(executor).__name__} gave something for trial {order['trial']} that is no result of it: {result!r:.200}"
+    )
 
 
-def failure(trial: str, kind: str, reason: str) -> dict:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _died(error: BaseException) -> bool:
+    """Whether the process is gone that ran a trial."""
+    return isinstance(error, (WorkerDied, BrokenExecutor)) or type(error).__name__ == "KilledWorker"  # Dask's
+
+
+def _of_the_dead(error: BaseException, order: dict, folder: Path) -> dict:
+    """The result of a trial whose process died again and again; all that is known of it goes into a file."""
+    reason = said(next(iter(str(error).splitlines()), type(error).__name__))
+    place = f"{TRIALS}/{order['trial']}/died.txt"
+    make_folder((folder / place).parent)
+    write_text(folder / place, f"{error}\n")
+    return failure(order["trial"], "process died", f"its process died {DEATHS} times: {reason}", place)
+
+
+def failure(trial: str, kind: str, reason: str, traceback: str = "") -> dict:
     """The result of a trial that came to nothing, as `tuning.trial.run` gives it."""
     return {
         "trial": trial,
@@ -248,11 +288,13 @@ def failure(trial: str, kind: str, reason: str) -> dict:
         "worker": "",
         "reason": reason,
         "kind": kind,
-        "traceback": "",
+        "traceback": traceback,
         "halved": False,
     }
 
 
 def _same(result: dict) -> str:
     """What two failures for one reason have in common: numbers and places differ from trial to trial."""
+    if result["kind"] == NO_RECIPE:  # of a function whose words may hold its values
+        return NO_RECIPE
     return f"{result['kind']}: {re.sub(r'0x[0-9a-f]+|[0-9.e+-]*[0-9]', '#', result['reason'])}"

@@ -20,6 +20,7 @@ from tuning.optimizer_comparison import OptimizerComparison
 from tuning.place import REFERENCE, TRIALS, folder_of, held, hired
 from tuning.result import dev_loss
 from tuning.space import plain
+from tuning.trial import NOT_FINITE
 from zoo.data.collection import Data
 from zoo.files import shown
 from zoo.training import preparing
@@ -80,13 +81,14 @@ def compare_optimizers(
         **fields: Fields of `zoo.Recipe` for all trainings, such as epochs=10, freeze="large".
 
     Returns:
-        Table, curves and plot; the folder has them as table.csv, curves.csv, rates.csv, plot.png and comparison.json.
+        Table, curves and plot; the folder has them as table.csv, curves.csv, trainings.csv, plot.png and
+        comparison.json.
 
     Raises:
         TypeError: If an argument is of the wrong kind, or a field is unknown.
         ValueError: If an argument is out of range, there is no dev set, a field does not fit one of the optimizers, or
             the folder holds something else; the message shows the difference.
-        tuning.loop.SearchStopped: If no training succeeds.
+        tuning.loop.SearchStopped: If no training succeeds; after those at the usual rates where none of them diverged.
         OSError: If another process works in the folder, or it cannot be written.
 
     Example:
@@ -192,15 +194,26 @@ def _begin(folder: Path, model, data: Data, about: dict[str, Any]) -> None:
 
 
 def _search(names: Sequence[str], rates: int, seed: int, train: Train) -> dict[str, dict[int, dict]]:
-    """The result of each rate that was tried, by half-decades from the optimizer's usual one."""
+    """The result of each rate that was tried, by half-decades from the optimizer's usual one.
+
+    Raises:
+        SearchStopped: If none succeeds at its usual rate, for reasons that no other rate could mend.
+    """
     found: dict[str, dict[int, dict]] = {name: {} for name in names}
-    # the usual rates of all first: where none of them succeeds, something else is wrong, and that ends it early
-    grid = sorted((step - rates // 2 for step in range(rates)), key=lambda step: (abs(step), step))
-    wanted = [(name, step) for step in grid for name in names]
-    for _ in range(1 + EXTENSIONS):
+
+    def tried(wanted: Sequence[tuple[str, int]]) -> list[dict]:
         results = train([(name, _rate(name, step), seed) for name, step in wanted])
         for (name, step), result in zip(wanted, results, strict=True):
             found[name][step] = result
+        return results
+
+    grid = sorted((step - rates // 2 for step in range(rates)), key=lambda step: (abs(step), step))
+    usual = tried([(name, grid[0]) for name in names])
+    if all(result["kind"] != NOT_FINITE for result in usual):  # where one diverged, a lower rate may help
+        _check_some(usual)
+    wanted = [(name, step) for step in grid[1:] for name in names]
+    for _ in range(1 + EXTENSIONS):
+        tried(wanted)
         wanted = [(name, step) for name in names if (step := _beyond(found[name])) is not None]
     return found
 

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from tuning.space import RESERVED
+
 ALGORITHMS = ("bayesian", "random", "grid", "hyperband")
 FACTOR = 3  # of Hyperband: a round has a third of the trials of the one before it, and three times their epochs
 COLLISIONS = 1000  # draws that were all tried before: the space is exhausted; KerasTuner's 20 leave much of a small one
@@ -23,9 +25,18 @@ STARTS = 10  # random points before the first Bayesian step, at most; as in Optu
 RESTARTS = 50  # points from which the most promising one is looked for, as in KerasTuner
 TINY = 1e-10  # least variance, since the slope divides by its root
 
+Idle = Callable[[Mapping[str, Any]], Iterable[str]]  # name to value -> names of those that make no difference
+
 
 def oracle(
-    algorithm: str, space: HyperParameters, defaults: dict[str, Any], objective: Objective, *, seed: int, epochs: int
+    algorithm: str,
+    space: HyperParameters,
+    defaults: dict[str, Any],
+    objective: Objective,
+    *,
+    seed: int,
+    epochs: int,
+    idle: Idle | None = None,
 ) -> Any:
     """One of KerasTuner's, whose first trial is the defaults; it writes no files and prints nothing.
 
@@ -36,6 +47,7 @@ def oracle(
         objective: Name and direction.
         seed: 1 to 2**32 - 1; KerasTuner takes 0 for none.
         epochs: Of Hyperband's longest trainings.
+        idle: Tells the values that make no difference: what differs in these alone counts as the same.
     """
     common: Any = {
         "objective": objective,
@@ -51,7 +63,11 @@ def oracle(
     elif algorithm == "hyperband":
         made = Hyperband(max_epochs=epochs, factor=FACTOR, hyperband_iterations=endless, **common)
     else:
-        made = {"random": RandomSearchOracle, "grid": GridSearchOracle}[algorithm](max_trials=endless, **common)
+        made = {"random": RandomSearchOracle, "grid": Grid}[algorithm](max_trials=endless, **common)
+    if idle is not None:
+        made._asked = Asked(idle)
+        of_all = made._compute_values_hash
+        made._compute_values_hash = lambda values: of_all(made._asked(values))
     draw = made._random_values
     made._random_values = lambda: draw() if made.trials else dict(defaults)
     made._max_collisions = COLLISIONS
@@ -59,6 +75,59 @@ def oracle(
     made.save = lambda: None
     made.verbose = 0
     return made
+
+
+class Asked:
+    """Values -> those that make a difference; the same object answers again without asking.
+
+    A function that has asked for some values, and is given the same ones again, takes the same way.
+
+    Args:
+        idle: The others. It may take a while; where it raises, there are none.
+    """
+
+    def __init__(self, idle: Idle):
+        self._idle = idle
+        self._known: dict[tuple[str, ...], set[tuple]] = {}  # names that were asked for, and their values
+
+    def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        own = {name: value for name, value in values.items() if not name.startswith(RESERVED)}
+        return {name: own[name] for name in self._names(own)}
+
+    def _names(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        for names, seen in self._known.items():
+            if values.keys() >= set(names) and tuple(values[name] for name in names) in seen:
+                return names
+        try:
+            idle = set(self._idle(dict(values)))
+        except Exception:  # whatever a user's function raises; the trial will say it
+            idle = set()
+        names = tuple(name for name in values if name not in idle)
+        self._known.setdefault(names, set()).add(tuple(values[name] for name in names))
+        return names
+
+
+class Grid(GridSearchOracle):
+    """KerasTuner's, without points that differ from an earlier one in idle values alone."""
+
+    _asked: Asked | None = None
+
+    def _get_next_combination(self, values):
+        while (values := super()._get_next_combination(values)) is not None and self._duplicate(values):
+            values = self._last_of_the_same(values)
+        return values
+
+    def _last_of_the_same(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The point before the next one that can be another: values that are idle and vary fastest are at their end."""
+        asked = values if self._asked is None else self._asked(values)
+        parents = {condition.name for item in self.hyperparameters.space for condition in item.conditions}
+        values = dict(values)
+        for item in reversed(self.hyperparameters.space):
+            if item.name in asked or item.name in parents:
+                break
+            if item.name in values:
+                values[item.name] = [item.default, *(value for value in item.values if value != item.default)][-1]
+        return values
 
 
 class Bayesian(BayesianOptimizationOracle):

@@ -30,11 +30,20 @@ def folder_of(directory: str | os.PathLike | None, *, what: str, resume: bool) -
         return new_folder(Path("runs").resolve(), what)
     folder = Path(directory).resolve()
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if folder.is_file() or (there and not there & {journal.NAME, REFERENCE, *locking.FILES}):
+    if folder.is_file() or (there and journal.NAME not in there and not _barely_begun(there)):
         raise ValueError(f"{shown(folder)} exists and holds no {what}. Choose another directory.")
     if not resume and journal.NAME in there:
         raise ValueError(f"{shown(folder)} holds a {what} already, and resume=False. Choose another directory.")
     return folder
+
+
+def _barely_begun(there: set[str]) -> bool:
+    """Whether a folder holds what is left where one ended before its journal began, and nothing else.
+
+    A lock alone is no sign: every run has one, too.
+    """
+    rest = there - {REFERENCE, LOGS, *locking.FILES}
+    return not there.isdisjoint(locking.FILES) and all(name.startswith(f".{REFERENCE}-") for name in rest)
 
 
 @contextlib.contextmanager

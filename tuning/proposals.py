@@ -5,13 +5,15 @@ import math
 import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from keras_tuner import HyperParameters, Objective
 from keras_tuner.engine import hyperparameters as kinds
 
-from tuning.oracles import ALGORITHMS, oracle, quiet
+from tuning.oracles import ALGORITHMS, Idle, oracle, quiet
+from tuning.space import RESERVED
 
 WAIT: Final = "wait"  # nothing can be proposed before a running trial has ended
 DONE: Final = "done"  # nothing is left to propose
@@ -37,8 +39,9 @@ class Proposal:
 class Proposals:
     """The proposals of one search: the same ones for the same seed and results, also after a restart.
 
-    The first proposal is always the defaults, and no values are proposed twice except to continue a trial. Chance is
-    a function of the seed and the number of the trial, never of a global state, so nothing needs to be kept of it.
+    The first proposal is always the defaults, and no values are proposed twice except to continue a trial, nor others
+    that differ from earlier ones in idle values alone. Chance is a function of the seed and the number of the trial,
+    never of a global state, so nothing needs to be kept of it.
 
     - "random" and "grid" depend on no result: they come in the same order however many trials run at once. Grid takes
       ten values of a range without steps, and the default.
@@ -57,13 +60,15 @@ class Proposals:
         direction: "max" or "min".
         seed: Whole number of at least 0; 0 is a seed like any other.
         epochs: Of a whole training; Hyperband's longest.
+        idle: From values to the names of those that make no difference beside the others, such as `tuning.space.Space`
+            has it; where it raises, all do. It must give the same again. None: there are none.
 
     Attributes:
-        size: Number of combinations, None where there are infinitely many.
+        size: Number of combinations of all values, idle ones too; None where there are infinitely many.
 
     Raises:
-        ValueError: If an argument is outside these bounds, or the space has fewer combinations than the first round of
-            Hyperband.
+        ValueError: If an argument is outside these bounds, or the first round of Hyperband has more trials than there
+            are combinations, not counting what differs in idle values alone.
 
     Example:
         >>> hp = HyperParameters()
@@ -84,6 +89,7 @@ class Proposals:
         direction: str,
         seed: int = 0,
         epochs: int = 20,
+        idle: Idle | None = None,
     ):
         _check(hyperparameters, defaults, algorithm, direction, seed, epochs)
         self.algorithm, self.objective, self.seed = algorithm, objective, seed
@@ -91,16 +97,18 @@ class Proposals:
         self._running: set[str] = set()
         self._failed_score = -math.inf if direction == "max" else math.inf
         self.size = _combinations(self._space)
-        self._oracle = oracle(
-            algorithm,
-            self._space,
-            dict(defaults),
-            Objective(objective, direction),  # KerasTuner's guess of the direction is wrong at times
+        make: Any = partial(
+            oracle,
+            space=self._space,
+            defaults=dict(defaults),
+            objective=Objective(objective, direction),  # KerasTuner's guess of the direction is wrong at times
             seed=_chance(seed, "search"),
             epochs=epochs,
+            idle=idle,
         )
-        if algorithm == "hyperband":
-            _check_rounds(self._oracle, self.size)
+        self._oracle = make(algorithm)
+        if algorithm == "hyperband" and self.size is not None:
+            _check_rounds(self._oracle, self.size, make("random"))
 
     def propose(self) -> Proposal | str:
         """The next trial; or `WAIT`, only while trials run; or `DONE`."""
@@ -116,7 +124,7 @@ class Proposals:
                 self._oracle.end_trial(trial)
         self._running.add(trial.trial_id)
         found = trial.hyperparameters.values
-        values = {name: value for name, value in found.items() if not name.startswith("tuner/")}
+        values = {name: value for name, value in found.items() if not name.startswith(RESERVED)}
         return Proposal(trial.trial_id, values, found.get("tuner/epochs"), found.get("tuner/trial_id"))
 
     def tell(self, trial: str, score: float | None) -> None:
@@ -264,10 +272,13 @@ def _check(hyperparameters, defaults, algorithm, direction, seed, epochs) -> Non
         )
 
 
-def _check_rounds(hyperband: Any, size: int | None) -> None:
+def _check_rounds(hyperband: Any, size: int, draws: Any) -> None:
     """A first round that cannot be filled would keep every trial from being continued."""
     first = hyperband._get_size(hyperband._current_bracket, 0)
-    if size is not None and size < first:
+    if size >= first:  # some may differ from others in idle values alone
+        with quiet():
+            size = next((made for made in range(first) if draws.create_trial(str(made)).status != "RUNNING"), first)
+    if size < first:
         raise ValueError(
             f"Hyperband's first round has {first} trials, and the space has {size} combinations. Take "
             "algorithm='grid', which tries them all."

@@ -24,6 +24,7 @@ from zoo.files import write_json, writing_folder
 from zoo.training.folder import DATA, MANIFEST, MODEL
 from zoo.training.resuming import model_fingerprint
 from zoo.transfer.fingerprint import digest
+from zoo.wording import said
 
 FACTS, PICTURES = "reference.json", "pictures.npy"
 SHAPE = ("image_size", "channels", "crop", "interpolation", "background", "class_names")
@@ -98,6 +99,40 @@ def load_data(folder: str | os.PathLike, purpose: str = "") -> Data:
     return _kept(folder, (state.st_ino, state.st_size, state.st_mtime_ns), purpose)
 
 
+def moved_data(folder: str | os.PathLike, place: str | os.PathLike) -> Data:
+    """The data of a reference, whose pictures were moved since; arrays lie in the reference itself.
+
+    Raises:
+        FileNotFoundError: If there is no such reference, or no such folder.
+    """
+    folder = Path(folder)
+    if (folder / PICTURES).exists():
+        return load_data(folder)
+    return restore(_described(folder), read_manifest(folder / MANIFEST), place)
+
+
+def stands_for(folder: str | os.PathLike, data: Data) -> bool:
+    """Whether a reference is whole, and finds its pictures where some data of the same fingerprint has them."""
+    folder = Path(folder)
+    try:
+        there = _restored(folder)
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    whole = "modules" not in facts or (folder / MODEL).exists()
+    return whole and type(there.source) is type(data.source) and list(_places(there)) == list(_places(data))
+
+
+def _places(data: Data) -> Iterator[str]:
+    """Where each picture lies; none of those in memory."""
+    if isinstance(data.source, Files):
+        yield from (os.path.abspath(data.source.absolute(path)) for path in data.manifest.usable.path)
+
+
+def _described(folder: Path) -> dict:
+    return json.loads((folder / DATA).read_text(encoding="utf-8"))
+
+
 def load_model(folder: str | os.PathLike) -> keras.Model:
     """The model that was handed over, a new one each time, not compiled.
 
@@ -124,7 +159,7 @@ def _kept(folder: Path, state: tuple[int, ...], purpose: str) -> Data:
 
 def _restored(folder: Path) -> Data:
     """The data as the files of a reference describe it."""
-    description = json.loads((folder / DATA).read_text(encoding="utf-8"))
+    description = _described(folder)
     table = read_manifest(folder / MANIFEST)
     if (folder / PICTURES).exists():
         images = np.load(folder / PICTURES, mmap_mode="r", allow_pickle=False)
@@ -210,7 +245,7 @@ def _checked(model: keras.Model, path: Path) -> keras.Model:
             return again
         why = "it is another one then"
     except Exception as error:  # whatever a layer's constructor raises
-        why = " ".join(str(error).split())[:300]
+        why = said(error)
     raise ValueError(
         f"Model '{model.name}' cannot be read again after it was written: {why}. See that `get_config` of each of its "
         "layers names every argument of its constructor."
@@ -226,7 +261,9 @@ def _alike(model: keras.Model, again: keras.Model) -> bool:
     def pictures(tensor):
         return noise.uniform(0, 1, (2, *(side or 64 for side in tensor.shape[1:]))).astype("float32")
 
-    given = keras.tree.map_structure(pictures, model.input)
+    # a Sequential model is no part of its own graph, and has no `input` until it is called in another one's
+    asked = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    given = keras.tree.map_structure(pictures, asked)
     one, two, other = (keras.tree.flatten(each(given, training=False)) for each in (model, model, again))
     steady = all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))  # else there is nothing to compare
     return not steady or all(np.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(one, other, strict=True))

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from tuning import report_facts as facts
 from tuning.plots.view import is_share, said_score
+from tuning.words import first_of
 from zoo.data import manifest_text
 from zoo.data.manifest_text import counted
 from zoo.evaluation.figures import wilson
@@ -103,36 +104,36 @@ def _headline(result) -> Headline:
         else f"the best of {counts['completed']:,} completed trials"
     )
     title = f"{metric[0].upper()}{metric[1:]} {figure}: trial {best}, {among}"
-    test = 'result.best_run.evaluate("test")'
-    about = Words(_worth(result, score, interval, test), quiet=True, code=[test])
-    return Headline(title, _against_first(result, score), about, Tiles(tiles))
+    return Headline(title, _against_first(result, score), _worth(result, score, interval), Tiles(tiles))
 
 
 def _gain(result, score: float) -> list[Tile]:
     """How much better the best is than the first, where that has a score."""
     first = facts.first_score(result)
-    if math.isnan(first) or result.best_trial == result.known_good:
+    if math.isnan(first) or score == first:
         return []
     better = (score - first) * (1 if result.direction == "max" else -1)
     share = is_share(result.objective)
     figure = f"{100 * (score - first):+.1f}" if share else f"{score - first:+{BETTER_DIGITS}}"
     note = f"that has {said_score(result.objective, first)}"
-    name = f"{'points ' if share else ''}against the known-good recipe"
+    name = f"{'points ' if share else ''}against {first_of(result)}"
     return [Tile(name, figure, note, "good" if better > 0 else "")]
 
 
 def _against_first(result, score: float) -> str:
-    """The best against the known-good recipe, in a sentence."""
-    first = facts.first_score(result)
+    """The best against the first, in a sentence."""
+    first, known = facts.first_score(result), first_of(result)
     if math.isnan(first):
-        return "The known-good recipe was not trained to its end, so there is nothing to compare the best with."
-    if result.best_trial == result.known_good:
+        return (
+            f"{known[0].upper()}{known[1:]} was not trained to its end, so there is nothing to compare the best with."
+        )
+    if score == first:
         if (result.trials.status == "completed").sum() == 1:
-            return "Only the known-good recipe was completed."
-        return "No trial is better than the known-good recipe."
+            return f"Only {known} was completed."
+        return f"No trial is better than {known}."
     by = abs(score - first)
     much = f"{100 * by:.1f} points" if is_share(result.objective) else f"{by:{BETTER_DIGITS}}"
-    return f"Trial {result.best_trial} is better than the known-good recipe by {much}."
+    return f"Trial {result.best_trial} is better than {known} by {much}."
 
 
 def _interval(result, score: float) -> tuple[float, float] | None:
@@ -143,9 +144,25 @@ def _interval(result, score: float) -> tuple[float, float] | None:
     return wilson(round(score * count), count)
 
 
-def _worth(result, score: float, interval: tuple[float, float] | None, test: str) -> str:
+def _worth(result, score: float, interval: tuple[float, float] | None) -> Words:
     """What the best score is worth."""
+    test, by_dev = 'result.best_run.evaluate("test")', 'objective="val_accuracy"'
+    by_all = 'objective="accuracy"'
+    on_dev, count = result.objective.startswith("val_"), int((result.trials.status == "completed").sum())
+    has_dev = facts.has_dev(result)
     lines = [unfinished] if (unfinished := _unfinished(result)) else []
+    if result.objective.endswith("loss") and len(facts.smoothings(result)) > 1:
+        lines.append(
+            "Trials differ in label smoothing, and the loss of each holds its own, so that these scores cannot be "
+            f"compared; those of {by_dev if has_dev else by_all} can, and so can those of a space that leaves "
+            "label_smoothing out."
+        )
+    if not on_dev:
+        needs = "" if has_dev else ", which needs a dev set,"
+        lines.append(
+            "The score is that of the pictures that were trained on, which favours trials that learn these by heart; "
+            f"{by_dev}{needs} judges by others."
+        )
     first = facts.first_score(result)
     if interval:
         rests = f"The best score rests on {counted(facts.pictures(result)['dev'], 'dev picture')}"
@@ -154,16 +171,16 @@ def _worth(result, score: float, interval: tuple[float, float] | None, test: str
             shown = (
                 "within the 95 % interval of the best, so the gain may be chance" if within else "outside the interval"
             )
-            rests += f"; the known-good recipe lies {shown}"
+            rests += f"; {first_of(result)} lies {shown}"
         lines.append(f"{rests}.")
-    count = int((result.trials.status == "completed").sum())
-    if count > 1 and result.objective.startswith("val_"):
+    lucky = on_dev and count > 1
+    if lucky:
         lines.append(
             f"The best of {count:,} scores on one dev set is also the luckiest of them, so new pictures will show less."
         )
     if facts.pictures(result).get("test"):
-        lines.append(f"Once all is decided, {test} says how much.")
-    return " ".join(lines)
+        lines.append(f"Once all is decided, {test} says how {'much' if lucky else 'good it is on new pictures'}.")
+    return Words(" ".join(lines), quiet=True, code=[test, by_dev, by_all])
 
 
 def _unfinished(result) -> str:

@@ -10,9 +10,11 @@ import pandas as pd
 
 from tuning import plots
 from tuning.importance import configurations
+from tuning.journal import Journal
 from tuning.plots.of_trials import elapsed
 from tuning.plots.view import best_of, said_score
 from tuning.scale import said, scales, varied
+from tuning.words import KNOWN_GOOD, first_of
 from zoo.data.manifest_text import clip, counted
 from zoo.evaluation.plots import svg
 from zoo.evaluation.report.blocks import Beside, Block, Cell, Drawing, Section, Table, Words, number, text
@@ -29,7 +31,7 @@ class Link(str):
 
 
 def best(result) -> Section:
-    """The best trial's hyperparameters beside those of the known-good recipe, and all of them as lines."""
+    """The best trial's hyperparameters beside those of the first one, and all of them as lines."""
     alt = "Each trial's hyperparameters and its score as a line; the best one thick"
     lines = [_drawing(plots.parallel(result), alt)] if _varying(result) else []
     name = best_of(result)
@@ -50,9 +52,11 @@ def best(result) -> Section:
         )
     heads = ["hyperparameter", f"best, {name}", "first trial", "searched"]
     code = ["result.best_run", "result.retrain()"]
-    about = f"{code[0]} is this trial's own model; {code[1]} trains once more with its recipe, on train and dev."
+    about = f"{code[0]} is this trial's own model"
+    about += f"; {code[1]} trains once more with its recipe, on train and dev." if has_dev(result) else "."
     short = "" if result.known_good or result.algorithm != "hyperband" else ", not trained to its end"
-    note = f"The first trial is the known-good recipe{short}. –: does not apply."
+    is_first = f"is {KNOWN_GOOD}" if first_of(result) == KNOWN_GOOD else "has the defaults of the space"
+    note = f"The first trial {is_first}{short}. –: does not apply."
     found = Table(heads, rows, note=note, sortable=False)
     return Section("best", "Best hyperparameters", [Words(about, quiet=True, code=code), Beside([found, *lines])])
 
@@ -213,7 +217,12 @@ def test_set(result) -> Section:
 def what_ran(result) -> Section:
     """Space, algorithm, data and machine: what another search needs to be the same."""
     space = [
-        [text(entry["name"]), text(ranged(entry)), text(_value(entry["default"])), text(_conditions(entry), "quiet")]
+        [
+            text(entry["name"]),
+            text(ranged(entry)),
+            text(_value(entry["default"])),
+            text(_conditions(entry, result.trials), "quiet"),
+        ]
         for entry in result.space
     ]
     header = result.header
@@ -250,13 +259,25 @@ def score_of(result, trial: str) -> float:
 
 
 def first_score(result) -> float:
-    """That of the known-good recipe; NaN where it was not trained to its end."""
+    """That of the first trial; NaN where it was not trained to its end."""
     return score_of(result, result.known_good) if result.known_good else math.nan
 
 
 def pictures(result) -> dict[str, int]:
     """Split to the number of its pictures, as far as that was noted."""
     return (result.header.get("reference") or {}).get("pictures") or {}
+
+
+def has_dev(result) -> bool:
+    """Whether some pictures were kept from training to judge by."""
+    return result.objective.startswith("val_") or bool(pictures(result).get("dev"))
+
+
+def smoothings(result) -> set[float | str]:
+    """The label smoothing of the trials that have a score, "auto" where the space gives none."""
+    scored = set(configurations(result.trials).trial)
+    events = (event for event in Journal(result.directory).events() if event["event"] == "proposed")
+    return {event["made"]["fields"].get("label_smoothing", "auto") for event in events if event["trial"] in scored}
 
 
 def metric(objective: str) -> str:
@@ -296,9 +317,15 @@ def ranged(entry: dict[str, Any]) -> str:
     return f"{said(entry['low'])} to {said(entry['high'])}, {sampling.replace('_', ' ')}{step}"
 
 
-def _conditions(entry: dict[str, Any]) -> str:
-    parts = [f"{parent['name']} is {' or '.join(map(_value, parent['values']))}" for parent in entry["conditions"]]
-    return " and ".join(parts) or "always"
+def _conditions(entry: dict[str, Any], trials: pd.DataFrame) -> str:
+    """Where a hyperparameter applies: what its space says, and whether a plain `if` was in the way all the same."""
+    parents = entry["conditions"]
+    there = pd.Series(True, trials.index)
+    for parent in parents:
+        there &= trials[parent["name"]].isin(parent["values"])
+    idle = trials.loc[there, entry["name"]].isna().any()
+    where = " and ".join(f"{parent['name']} is {' or '.join(map(_value, parent['values']))}" for parent in parents)
+    return ", ".join([*[where] * bool(where), *["not in every trial"] * bool(idle)]) or "always"
 
 
 def _status(row, top) -> Cell:

@@ -16,6 +16,7 @@ import zoo
 from tuning import reference
 from tuning.journal import NAME, Journal
 from tuning.place import REFERENCE, TRIALS
+from tuning.words import first_of
 from zoo.files import shown
 from zoo.training.folder import CROSS_ENTROPY, EVALUATION, LOOKS, epoch_of_recipe, looks
 from zoo.training.run import Run
@@ -92,7 +93,7 @@ class SearchResult:
                     "seconds": result.get("seconds", math.nan),
                     "epochs": result.get("epochs", 0),
                     "best_epoch": result.get("best_epoch", 0),
-                    "attempts": counts[name],
+                    "attempts": max(counts[name], _number(result.get("attempt", ""))),  # Dask runs lost ones by itself
                     "ended": times.get(name, ""),
                     "continues": event["continues"] or "",
                     "halved": bool(result.get("halved")),
@@ -134,7 +135,7 @@ class SearchResult:
 
     @property
     def known_good(self) -> str | None:
-        """The trial that trained the known-good recipe to its end: the first, or a later rung of Hyperband's.
+        """The trial that trained the first one's recipe to its end: that itself, or a later rung of Hyperband's.
 
         None where there is no such trial, or it was not completed.
         """
@@ -179,12 +180,14 @@ class SearchResult:
 
     @property
     def test_looks(self) -> int:
-        """How often the test set was looked at over all runs of the search, one that was trained once more included."""
+        """How often the test set was looked at over all runs in the search's folder, those of `retrain` included."""
         return sum(looks(path.parents[1]) for path in self.directory.glob(f"**/{EVALUATION}/{LOOKS}"))
 
     @cached_property
     def data(self) -> "Data":
         """The data that was searched on."""
+        if isinstance(self._data, (str, os.PathLike)):
+            return reference.moved_data(self.directory / REFERENCE, self._data)
         return self._data if self._data is not None else reference.load_data(self.directory / REFERENCE)
 
     def retrain(
@@ -243,7 +246,7 @@ class SearchResult:
         lines = [f"{shown(self.directory)}: " + ", ".join(f"{count} {status}" for status, count in counts.items())]
         if not self.hopeful:
             return lines[0]
-        known = f"; the known-good recipe {self.results[self.known_good]['score']:.4f}" if self.known_good else ""
+        known = f"; {first_of(self)} {self.results[self.known_good]['score']:.4f}" if self.known_good else ""
         lines.append(f"best {self.objective} {self.best_score:.4f} (trial {self.best_trial}){known}")
         width = max(map(len, self.best), default=0)
         lines += [f"  {name:<{width}}  {figure(value)}" for name, value in self.best.items()]
@@ -257,6 +260,11 @@ class SearchResult:
 def _applying(event: Mapping[str, Any]) -> dict[str, Any]:
     """The hyperparameters of a proposal without those that the space does not ask for beside the others."""
     return {name: value for name, value in event["values"].items() if name not in event.get("idle", ())}
+
+
+def _number(attempt: str) -> int:
+    """Which attempt a folder such as "attempt-2" is of; 0 where it is none."""
+    return int(attempt.rpartition("-")[2] or 0)
 
 
 def dev_loss(metrics: dict[str, float]) -> float:
@@ -277,7 +285,7 @@ def load_search(directory: str | os.PathLike, data=None) -> SearchResult:
 
     Args:
         directory: The folder.
-        data: A Data of the same pictures, where they were moved since.
+        data: Where the pictures were moved since: a Data of them, or their folder.
 
     Raises:
         FileNotFoundError: If there is no search in it.
@@ -301,10 +309,10 @@ def begun(events: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
     first = events[0]
     if first["event"] != "search":
         raise ValueError(f"{shown(folder)} holds a {first['event']}, no search. Choose another directory.")
-    if first["version"] != VERSION:
+    if first.get("version") != VERSION:
         raise ValueError(
             f"The search in {shown(folder)} was written by another version of Menagerie (its journal has version "
-            f"{first['version']}, this one reads {VERSION}). Use that one, or choose another directory."
+            f"{first.get('version')}, this one reads {VERSION}). Use that one, or choose another directory."
         )
     return events
 

@@ -1,16 +1,20 @@
-"""search: many trainings over a space of recipes, each in a process of its own, none of them lost."""
+"""search: many trainings over a space of recipes, in processes of their own, none of them lost."""
 
+import contextlib
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from callbacks.interrupts import Stopped
 from tuning import reference
-from tuning.asked import checked, machine
+from tuning.asked import Asked, checked, machine
 from tuning.journal import Journal
 from tuning.live import Live
 from tuning.loop import SearchStopped, checked_executor, now, width_of, work
@@ -18,7 +22,12 @@ from tuning.place import REFERENCE, folder_of, held, hired
 from tuning.result import SearchResult, begun
 from tuning.source import Source
 from zoo.data.collection import Data
-from zoo.files import make_folder, shown
+from zoo.files import shown
+
+UNEQUAL = (
+    "The loss holds each trial's label smoothing, so it does not compare trials of this space, which tunes that; "
+    "val_accuracy does, or a space of your own without label_smoothing."
+)
 
 
 def search(
@@ -39,10 +48,10 @@ def search(
     time_limit: float | None = None,
     **fields,
 ) -> SearchResult:
-    """Trains with one set of hyperparameters after another, and keeps them all; the first is the known-good recipe.
+    """Trains with one set of hyperparameters after another, and keeps them all; the first is the space's defaults.
 
-    Each trial is a `zoo.fine_tune` in a process of its own, so that it neither fills this one's memory nor takes it
-    along when it dies. What is proposed and what came of it is written down at once: a search that is killed at any
+    Each trial is a `zoo.fine_tune` in another process, so that it neither fills this one's memory nor takes it along
+    when it dies. What is proposed and what came of it is written down at once: a search that is killed at any
     moment goes on by the same call with its `directory`, and only what was running is run again. A finished one returns
     at once; with more `trials`, it goes on. The test set is not touched.
 
@@ -52,7 +61,8 @@ def search(
         data: From `zoo.load_data`, with a dev set.
         space: "head" (what stands on a frozen network; all trials share one pass over the pictures), "transfer" (the
             network, how much of it is frozen, rates, augmentation), "scratch" (networks without learned weights), or a
-            function from KerasTuner's `hp` to a dict of fields of `zoo.Recipe`; `tuning.spaces` holds pieces.
+            function from KerasTuner's `hp` to a dict of fields of `zoo.Recipe`; `tuning.spaces` holds pieces. With a
+            ready one's defaults it is the known-good recipe, which `fine_tune` would choose.
         algorithm: "bayesian" (Gaussian process, Snoek et al. 2012), "random" (Bergstra and Bengio 2012), "grid", or
             "hyperband" (Li et al. 2018), whose trials go on with the training of earlier ones and count each time.
         trials: How many in all, those of an earlier call included.
@@ -91,21 +101,20 @@ def search(
     asked = checked(
         model, data, space, algorithm, trials, objective, direction, pruning, workers, seed, time_limit, fields
     )
+    trials = int(trials)  # numpy's cannot be written down
     folder = folder_of(directory, what="search", resume=resume)
+    if _finished(events := _events(asked, folder), trials):
+        return SearchResult(folder, events, data)
     with held(folder):
         journal = Journal(folder)
-        events = journal.events()
+        events = _events(asked, folder)
         try:
             if not events:
-                make_folder(folder / REFERENCE)
                 about = {**asked.header(), "reference": reference.save(model, data, folder / REFERENCE)}
                 events = [{"event": "search", **about}]
                 journal.append(events[0])
-            elif differing := asked.differing(begun(events, folder)):
-                raise ValueError(
-                    f"{shown(folder)} holds a search for something else: {'; '.join(differing)}. Choose another "
-                    "directory."
-                )
+            elif not reference.stands_for(folder / REFERENCE, data):  # pictures were moved, or it was removed
+                reference.save(model, data, folder / REFERENCE)
             if not _finished(events, trials):
                 begin = {"event": "begin", "time": now(), "trials": trials, "process": os.getpid(), **machine()}
                 journal.append(begin)
@@ -119,10 +128,44 @@ def search(
     return SearchResult(folder, Journal(folder).events(), data)
 
 
+def _events(asked: Asked, folder: Path) -> list[dict]:
+    """The events of a search that was begun in the folder; none where there is no such thing.
+
+    Raises:
+        ValueError: If it was for something else; the message shows the difference.
+    """
+    events = Journal(folder).events()
+    if events and (differing := asked.differing(begun(events, folder))):
+        raise ValueError(
+            f"{shown(folder)} holds a search for something else: {'; '.join(differing)}. Choose another directory."
+        )
+    return events
+
+
+@contextlib.contextmanager
+def _terminating() -> Iterator[None]:
+    """SIGTERM ends the search as Ctrl-C does, with the status that it has in a shell."""
+
+    def end(number, frame):
+        raise Stopped(128 + number)
+
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:  # somebody else sees to it
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _run(source, executor, journal, width, deadline, result, trials) -> None:
     """Runs the trials with somebody watching."""
-    with Live(result, trials, width) as live:
+    with _terminating(), Live(result, trials, width) as live:
         try:
+            if result.objective.endswith("loss") and any(item["name"] == "label_smoothing" for item in result.space):
+                live.say(UNEQUAL)
             if not work(source, executor, journal, width=width, watcher=live, deadline=deadline):
                 live.say(f"The time is up. {_way_on(result.directory)}")
             elif source.events[-1]["event"] == "exhausted":

@@ -1,17 +1,20 @@
 """Orders for trials, from what the algorithm proposes and what the journal says."""
 
+import traceback
 from pathlib import Path
 from typing import Any
 
 from tuning.asked import Asked
 from tuning.journal import Journal
-from tuning.loop import DONE, SAME_FAILURES, WAIT, SearchStopped, failure, now
+from tuning.loop import DONE, NO_RECIPE, WAIT, failure, now
 from tuning.place import REFERENCE, TRIALS
 from tuning.proposals import DONE as EXHAUSTED
 from tuning.proposals import WAIT as NOT_YET
 from tuning.proposals import Proposal, Proposals
 from tuning.pruning import medians
 from tuning.space import plain
+from zoo.files import make_folder, write_text
+from zoo.wording import said
 
 
 class Source:
@@ -39,17 +42,19 @@ class Source:
             direction=asked.direction,
             seed=asked.seed,
             epochs=asked.epochs,
+            idle=asked.space.idle,
         )
         self._proposed = [event for event in events if event["event"] == "proposed"]
         self._results = {event["result"]["trial"]: event["result"] for event in events if event["event"] == "ended"}
         self._proposals.rebuild([step for event in events if (step := _step(event)) is not None])
-        self._refused = 0  # in a row
         self._again = [event for event in self._proposed if event["trial"] not in self._results]
 
     def next(self) -> Any:
         """The order of the next trial: first those that were running when the search was cut short."""
         if self._again:
-            return self._order(self._again.pop(0))
+            event = self._again.pop(0)
+            made, idle, refused = self._made(event["values"]) if event["made"] is None else (event["made"], [], None)
+            return self._order({**event, "made": made}) if refused is None else self._refusal(event["trial"], refused)
         if len(self._proposed) >= self._trials:
             return DONE
         proposal = self._proposals.propose()
@@ -57,11 +62,8 @@ class Source:
             if proposal is EXHAUSTED and self.events[-1]["event"] != "exhausted":
                 self._note({"event": "exhausted", "time": now(), "trials": len(self._proposed)})
             return {NOT_YET: WAIT, EXHAUSTED: DONE}[proposal]
-        values, refused = plain(proposal.values), None
-        try:
-            made, idle = self._asked.made(values), self._asked.space.idle(values)
-        except (TypeError, ValueError) as error:  # of a function that makes no recipe of these values
-            made, idle, refused = None, [], error
+        values = plain(proposal.values)
+        made, idle, refused = self._made(values)
         event = {
             "event": "proposed",
             "time": now(),
@@ -75,16 +77,7 @@ class Source:
         }
         self._note(event)
         self._proposed.append(event)
-        if refused is None:
-            self._refused = 0
-            return self._order(event)
-        result = failure(proposal.trial, type(refused).__name__, " ".join(str(refused).split()))
-        self._journal.append({"event": "ended", "time": now(), "result": result})
-        self.ended({"trial": proposal.trial}, result)
-        self._refused += 1
-        if self._refused == SAME_FAILURES:
-            raise SearchStopped(f"The space makes no recipe of {SAME_FAILURES} proposals in a row: {result['reason']}")
-        return self.next()
+        return self._order(event) if refused is None else self._refusal(proposal.trial, refused)
 
     def ended(self, order: dict, result: dict) -> None:
         """Tells the algorithm."""
@@ -95,6 +88,20 @@ class Source:
     def _note(self, event: dict) -> None:
         self._journal.append(event)
         self.events.append(event)
+
+    def _made(self, values: dict[str, Any]) -> tuple[dict[str, Any] | None, list[str], Exception | None]:
+        """What a trial of some values trains, which of them make no difference, and what the space raised if so."""
+        try:
+            return self._asked.made(values), self._asked.space.idle(values), None
+        except Exception as error:  # whatever a function raises that makes no recipe of these values
+            return None, [], error
+
+    def _refusal(self, trial: str, error: Exception) -> dict:
+        """A trial that has failed before it could begin."""
+        place = f"{TRIALS}/{trial}/traceback.txt"
+        make_folder(self._folder / TRIALS / trial)
+        write_text(self._folder / place, "".join(traceback.format_exception(error)))
+        return {"trial": trial, "result": failure(trial, NO_RECIPE, f"the space makes no recipe: {said(error)}", place)}
 
     def _order(self, event: dict) -> dict:
         """What a trial needs to know, all of it."""

@@ -42,8 +42,9 @@ class Space:
 
     Attributes:
         name: That of the space, or of the function.
+        ready: Whether it is one of the ready ones, whose defaults are the known-good recipe.
         hyperparameters: KerasTuner's container of all of them, at their defaults.
-        defaults: Name to value of those that are active where all have their defaults: the known-good recipe's.
+        defaults: Name to value of those that are active where all have their defaults: the first trial's.
 
     Raises:
         TypeError: If the space is of another kind, or the function returns no dict.
@@ -64,6 +65,7 @@ class Space:
     ):
         self._free = model == "auto"  # whether the space may name the network
         self.name, self._function = _function(space, model, usual)
+        self.ready = not callable(space)
         self.hyperparameters = self._explored()
         self.defaults: dict[str, Any] = dict(self.hyperparameters.values)
         if all(len(set(_samples(item))) == 1 for item in self.hyperparameters.space):

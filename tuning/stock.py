@@ -48,7 +48,7 @@ def as_keras_tuner(
 
     Raises:
         TypeError: If `data` is no Data, or a field is unknown.
-        ValueError: If there is no dev set, or `tuning.search` would refuse space, model or field.
+        ValueError: If there are no labels, no dev set, or `tuning.search` would refuse space, model or field.
 
     Example:
         tuner = keras_tuner.RandomSearch(
@@ -62,6 +62,8 @@ def as_keras_tuner(
     """
     if not isinstance(data, Data):
         raise TypeError(f"`data` must come from zoo.load_data. Received: {type(data).__name__}")
+    if not data.class_names:
+        raise ValueError("These pictures have no labels, so nothing can be learned from them; a run can predict them.")
     if not len(data.dev):
         raise ValueError(
             "Trials are judged on a dev set, and this data has none. Load it with split=(0.7, 0.15, 0.15)."

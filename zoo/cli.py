@@ -152,21 +152,22 @@ def search_command(
     data = zoo.load_data(source, image_size=image_size, depth=depth, seed=seed)
     typer.echo(f"{data.summary()}\n")
     try:
-        result = tuning.search(
-            model,
-            data,
-            space=space,
-            algorithm=algorithm,
-            trials=trials,
-            objective=objective,
-            direction=direction,
-            pruning="median" if prune else None,
-            workers="auto" if workers is None else workers,
-            directory=out,
-            seed=seed,
-            time_limit=time_limit,
-            **fields,
-        )
+        with signals_end_the_program():
+            result = tuning.search(
+                model,
+                data,
+                space=space,
+                algorithm=algorithm,
+                trials=trials,
+                objective=objective,
+                direction=direction,
+                pruning="median" if prune else None,
+                workers="auto" if workers is None else workers,
+                directory=out,
+                seed=seed,
+                time_limit=time_limit,
+                **fields,
+            )
     except SearchStopped as stopped:
         stop(str(stopped), 2)
     typer.echo(f"\n{result}")
@@ -174,6 +175,8 @@ def search_command(
     if result.hopeful:
         split = "test" if len(data.test) else "dev"
         typer.echo(f"Next: zoo evaluate {word(result.folder(result.best_trial))} --split {split}")
+    elif reasons := result.trials.reason[result.trials.status == "failed"].mode().tolist():
+        stop(f"no trial has been completed, most of them since {reasons[0]}", 2)
 
 
 @app.command("preview")

@@ -1,9 +1,12 @@
-"""What the command line says: paths and commands that can be typed, figures in a line, rows in columns."""
+"""What is said to people: paths and commands that can be typed, errors and figures in a line, rows in columns."""
 
 import shlex
+import textwrap
 from pathlib import Path
 
 from zoo.files import shown
+
+LONGEST = 1000  # characters of what an error says
 
 
 def proof(found: dict) -> str:
@@ -18,6 +21,11 @@ def figures(run) -> str:
     names = {"val_accuracy": "dev accuracy", "val_loss": "dev loss", "accuracy": "training accuracy"}
     parts = [f"{label} {run.history[name][best - 1]:.4f}" for name, label in names.items() if name in run.history]
     return f"{word(run.directory)}: epoch {best} of {len(run.history['loss'])} is the best, {', '.join(parts)}"
+
+
+def said(error: object) -> str:
+    """What an error says, in a line; a long one ends at a word."""
+    return textwrap.shorten(str(error), LONGEST, placeholder=" …") or type(error).__name__
 
 
 def word(path: Path) -> str:

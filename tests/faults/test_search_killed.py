@@ -34,10 +34,10 @@ tuning.search(
 COLUMNS = ["trial", "status", "score", "epochs", "best_epoch", "learning_rate", "dropout"]
 
 
-def begun(folder, algorithm):
+def begun(folder, algorithm, output=subprocess.DEVNULL):
     """A process that searches."""
     command = [sys.executable, "-c", SCRIPT, str(folder), algorithm]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=output, start_new_session=True)
 
 
 def lines(folder):
@@ -87,9 +87,9 @@ def test_killed_at_ten_random_moments_a_search_comes_to_the_same(tmp_path, algor
 
 
 @pytest.mark.slow
-def test_a_second_search_by_another_process_is_refused(tmp_path):
+def test_a_second_search_is_refused_and_sigterm_ends_the_first_with_a_word(tmp_path):
     folder = tmp_path / "search"
-    first, end = begun(folder, "random"), time.monotonic() + LIMIT
+    first, end = begun(folder, "random", subprocess.PIPE), time.monotonic() + LIMIT
     try:
         while not lines(folder):
             assert first.poll() is None and time.monotonic() < end, "The first search did not begin"
@@ -99,6 +99,12 @@ def test_a_second_search_by_another_process_is_refused(tmp_path):
 
         assert second.returncode == 1
         assert f"InUse: {folder} is in use by process {first.pid}" in second.stderr
+
+        first.terminate()
+        said, _ = first.communicate(timeout=LIMIT)
+        assert first.returncode == 128 + signal.SIGTERM
+        assert b"Stopped; what was running will be run again" in said
+        assert not workers_of(folder)
     finally:
         first.kill()
         first.wait(LIMIT)

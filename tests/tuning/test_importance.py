@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from keras_tuner import HyperParameters
 
-from tuning.importance import importance
+from tuning.importance import configurations, importance
 from tuning.space import Space
 
 
@@ -33,9 +33,11 @@ def searched(score, trials=60, seed=0, direction="max"):
         for item in SPACE.hyperparameters.space:
             if hp.is_active(item):
                 hp.values[item.name] = item.prob_to_value(chance.uniform())
-        about = {"trial": f"{number:04d}", "status": "completed", "continues": ""}
+        about = {"trial": f"{number:04d}", "status": "completed", "continues": "", "epochs": 3}
         rows.append({**about, "score": float(score(hp.values, chance)), **hp.values})
-    table = pd.DataFrame(rows, columns=[*about, "score", *(item.name for item in SPACE.hyperparameters.space)])
+    names = [item.name for item in SPACE.hyperparameters.space]
+    table = pd.DataFrame(rows, columns=[*about, "score", *names])
+    table.attrs["hyperparameters"] = names
     return SimpleNamespace(trials=table, space=SPACE.describe(), objective="val_accuracy", direction=direction)
 
 
@@ -182,6 +184,29 @@ def test_of_a_hyperband_chain_the_furthest_rung_counts():
 
     assert found.configurations == 40 and "each at its furthest rung" in found.note
     assert found.explained > 0.5
+
+
+def test_the_same_training_again_counts_once():
+    result = searched(by_rate)
+    names = result.trials.attrs["hyperparameters"]
+    result.trials.loc[40:, names] = result.trials.loc[:19, names].to_numpy()  # with values that do not apply, too
+
+    found = importance(result)
+
+    assert found.configurations == 40 and "40 configurations" in found.note
+    assert configurations(result.trials).trial.tolist() == [f"{number:04d}" for number in range(40)]
+
+
+def test_of_the_same_training_again_the_best_counts_else_a_completed_one_that_was_trained_longest():
+    result = searched(by_rate, trials=5)
+    names = result.trials.attrs["hyperparameters"]
+    for again in (1, 2, 3):
+        result.trials.loc[again, names] = result.trials.loc[0, names].to_numpy()
+    result.trials.loc[:3, "status"] = ["pruned", "completed", "completed", "completed"]
+    result.trials.loc[:3, "epochs"] = [5, 3, 4, 3]
+
+    assert configurations(result.trials).trial.tolist() == ["0002", "0004"]
+    assert configurations(result.trials, "0003").trial.tolist() == ["0003", "0004"]
 
 
 def test_figures_are_the_same_each_time(found):

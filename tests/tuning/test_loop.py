@@ -10,7 +10,7 @@ import pytest
 
 from tuning.executor import WorkerDied
 from tuning.journal import Journal
-from tuning.loop import DONE, WAIT, SearchStopped, run_all, width_of, work
+from tuning.loop import DONE, WAIT, SearchStopped, checked_executor, failure, run_all, width_of, work
 
 
 class Listed:
@@ -36,8 +36,7 @@ class Listed:
 
 
 def result(order, **changes):
-    given = {"status": "completed", "score": 0.5, "reason": "", "kind": "", "traceback": ""}
-    return {"trial": order["trial"], **given, **changes}
+    return {**failure(order["trial"], "", ""), "status": "completed", "score": 0.5, **changes}
 
 
 @pytest.fixture
@@ -76,17 +75,83 @@ def test_a_trial_whose_process_died_is_run_again_and_counted_once(journal, in_pr
     assert [result["status"] for result in orders.results] == ["completed"]
 
 
-def test_a_trial_that_kills_every_process_is_a_failed_one(journal, in_process):
+def test_a_trial_that_kills_every_process_is_a_failed_one(journal, in_process, tmp_path):
+    halved = []
+
     def run(order):
-        raise WorkerDied("signal 9", signal=signal.SIGKILL)
+        halved.append(order.get("halve", False))
+        raise WorkerDied("signal 9\nThe end of its log:\ngreetings", signal=signal.SIGKILL)
 
     orders = Listed(1)
     assert work(orders, in_process, journal, width=1, run=run)
     (ended,) = orders.results
     assert ended["status"] == "failed"
     assert ended["kind"] == "process died"
-    assert "died 3 times" in ended["reason"]
+    assert ended["reason"] == "its process died 3 times: signal 9"
+    assert "greetings" in (tmp_path / ended["traceback"]).read_text()
+    assert halved == [False, False, True]  # memory may have run out
     assert len(in_process.ran) == 3
+
+
+@pytest.mark.parametrize("death", [signal.SIGTERM, None])
+def test_batches_are_not_halved_after_other_deaths(journal, in_process, death):
+    halved = []
+
+    def run(order):
+        halved.append(order.get("halve", False))
+        raise WorkerDied("gone", signal=death)
+
+    assert work(Listed(1), in_process, journal, width=1, run=run)
+    assert halved == [False] * 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"score": None}, {"score": float("nan")}, {"score": "0.5"}, {"trial": "0099"}, {"status": "fine"}],
+)
+def test_what_is_no_result_of_a_trial_does_not_get_into_the_journal(journal, in_process, changes):
+    with pytest.raises(SearchStopped, match="InProcess gave something for trial 0000 that is no result of it"):
+        work(Listed(1), in_process, journal, width=1, run=lambda order: {**result(order), **changes})
+    assert names(journal) == [("started", "0000")]
+
+
+@pytest.mark.parametrize("rubbish", [None, {}, "text", {"trial": "0000"}])
+def test_rubbish_of_an_executor_stops_the_search(journal, in_process, rubbish):
+    with pytest.raises(SearchStopped, match="is no result of it: "):
+        work(Listed(1), in_process, journal, width=1, run=lambda order: rubbish)
+    assert names(journal) == [("started", "0000")]
+
+
+def test_rubbish_that_comes_at_the_end_is_left_out(journal, in_process):
+    def run(order):
+        if order["trial"] == "0000":
+            raise FileNotFoundError("no such folder")
+        return None
+
+    with pytest.raises(SearchStopped, match="no such folder"):
+        work(Listed(2), in_process, journal, width=2, run=run)
+    assert names(journal) == [("started", "0000"), ("started", "0001")]
+
+
+def test_a_trial_that_failed_before_it_began_is_told_and_not_run(journal, in_process):
+    orders = Listed(2)
+    orders.waiting[0]["result"] = failure("0000", "no recipe", "no such thing")
+    told = []
+
+    class Watcher:
+        started = tick = lambda *_: None
+
+        def ended(self, order, result):
+            told.append((order["trial"], result["status"]))
+
+    assert work(orders, in_process, journal, width=1, run=result, watcher=Watcher())
+    assert names(journal) == [("ended", "0000"), ("started", "0001"), ("ended", "0001")]
+    assert told == [("0000", "failed"), ("0001", "completed")]
+
+
+def test_a_class_is_no_executor():
+    with pytest.raises(TypeError, match="Received: the class ThreadPoolExecutor"):
+        checked_executor(ThreadPoolExecutor)
 
 
 def failing(kinds):
@@ -163,7 +228,7 @@ def test_results_of_known_orders_come_in_their_order_and_are_kept(tmp_path, in_p
     run_all(orders[:1], directory=tmp_path, executor=in_process, run=result)
     found = run_all(orders, directory=tmp_path, executor=in_process, run=result)
 
-    assert found == [result(order) for order in orders]
+    assert [each["trial"] for each in found] == ["b", "a", "c"]
     assert len(in_process.ran) == 3
 
 

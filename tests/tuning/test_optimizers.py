@@ -12,6 +12,7 @@ from tuning.journal import Journal
 from tuning.loop import SearchStopped
 from tuning.optimizer_comparison import OptimizerComparison
 from tuning.optimizers import USUAL, compare_optimizers
+from tuning.trial import NOT_FINITE
 from zoo.training.recipe import OPTIMIZERS
 
 SMALL = {"epochs": 2, "batch_size": 16, "variant": {"filters": (4, 8)}}
@@ -23,7 +24,7 @@ def data(digit_pictures):
     return zoo.load_data((images[:150], labels[:150]), image_size=8)
 
 
-def landscape(best, *, width=1.0, diverges_above=math.inf):
+def landscape(best, *, width=1.0, diverges_above=math.inf, kind=NOT_FINITE):
     """Trainings whose accuracy falls with the distance of the rate from the best one, in powers of ten."""
     asked = []
 
@@ -34,9 +35,9 @@ def landscape(best, *, width=1.0, diverges_above=math.inf):
             accuracy = 1 - width * abs(math.log10(rate / best))
             failed = rate > diverges_above
             results.append(
-                {"status": "failed", "score": None, "metrics": {}}
+                {"status": "failed", "score": None, "metrics": {}, "kind": kind, "reason": f"{kind} at {rate}"}
                 if failed
-                else {"status": "completed", "score": accuracy, "metrics": {"val_loss": 1 - accuracy}}
+                else {"status": "completed", "score": accuracy, "metrics": {"val_loss": 1 - accuracy}, "kind": ""}
             )
         return results
 
@@ -81,7 +82,7 @@ def test_the_grid_goes_on_beyond_an_edge_until_the_best_rate_lies_inside():
 
     assert rates(found)[-1] == 3.16e-2 and rates(found)[0] == 3.16e-4
     assert optimizers._rate("adam", optimizers._best(found["adam"])) == 1e-2
-    assert train.asked[1:] == [[("adam", 1e-2), ("rmsprop", 1e-2)], [("adam", 3.16e-2), ("rmsprop", 3.16e-2)]]
+    assert train.asked[2:] == [[("adam", 1e-2), ("rmsprop", 1e-2)], [("adam", 3.16e-2), ("rmsprop", 3.16e-2)]]
 
 
 def test_the_grid_grows_by_two_at_most_and_downwards_too():
@@ -99,7 +100,28 @@ def test_a_rate_that_diverges_is_the_end_of_the_grid():
 def test_the_usual_rates_of_all_are_tried_first():
     train = landscape(1e-3)
     optimizers._search(["adam", "sgd"], 5, 0, train)
-    assert train.asked[0][:4] == [("adam", 1e-3), ("sgd", 0.1), ("adam", 3.16e-4), ("sgd", 0.0316)]
+    assert train.asked[0] == [("adam", 1e-3), ("sgd", 0.1)]
+    assert train.asked[1][:4] == [("adam", 3.16e-4), ("sgd", 0.0316), ("adam", 3.16e-3), ("sgd", 0.316)]
+    assert len(train.asked[1]) == 8
+
+
+def test_no_other_rate_is_tried_where_none_of_the_usual_ones_succeeds():
+    train = landscape(1e-3, diverges_above=0, kind="ValueError")
+    with pytest.raises(SearchStopped, match="No training succeeded, so there is nothing to compare: ValueError at 0.1"):
+        optimizers._search(["adam", "sgd"], 5, 0, train)
+    assert train.asked == [[("adam", 1e-3), ("sgd", 0.1)]]
+
+
+def test_lower_rates_are_tried_where_all_of_the_usual_ones_diverge():
+    found = optimizers._search(["adam", "rmsprop"], 5, 0, landscape(1.0, width=0.1, diverges_above=5e-4))
+    assert [optimizers._rate(name, optimizers._best(found[name])) for name in found] == [3.16e-4, 3.16e-4]
+
+
+def test_a_network_that_fits_no_data_ends_a_comparison_early(data, tmp_path):
+    own = zoo.create("convnet", classes=7, input_shape=(8, 8, 3), filters=(4, 8))
+    with ThreadPoolExecutor(1) as pool, pytest.raises(SearchStopped, match="No training succeeded.*7"):
+        compare_optimizers(own, data, ("adam", "sgd"), executor=pool, directory=tmp_path / "compared", epochs=1)
+    assert len([event for event in Journal(tmp_path / "compared").events() if event["event"] == "ended"]) == 2
 
 
 def test_equal_accuracies_are_decided_by_the_loss():

@@ -15,6 +15,7 @@ from sklearn.gaussian_process.kernels import Matern
 
 from tuning.oracles import ALGORITHMS, promises
 from tuning.proposals import DONE, WAIT, Proposal, Proposals
+from tuning.space import Space
 
 
 def mixed():
@@ -239,6 +240,197 @@ def test_nothing_is_written_or_printed(algorithm, tmp_path, monkeypatch, capsys)
 
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")
+
+
+# Values that make no difference
+
+
+def plain_ifs(hp):
+    """12 combinations, of which 1 + 1 + 2 * 2 differ in what is asked for."""
+    fields = {"optimizer": hp.Choice("optimizer", ["adam", "sgd", "momentum"])}
+    if fields["optimizer"] == "momentum":
+        fields["momentum"] = hp.Choice("momentum", [0.5, 0.9])
+        fields["epochs"] = hp.Choice("epochs", [1, 2])
+    return fields
+
+
+def scoped_ifs(hp):
+    fields = {"optimizer": hp.Choice("optimizer", ["adam", "sgd", "momentum"])}
+    if fields["optimizer"] == "momentum":
+        with hp.conditional_scope("optimizer", ["momentum"]):
+            fields["momentum"] = hp.Choice("momentum", [0.5, 0.9])
+            fields["epochs"] = hp.Choice("epochs", [1, 2])
+    return fields
+
+
+def ranges(hp):
+    """As `plain_ifs`, and without end where the optimizer is momentum."""
+    fields = {"optimizer": hp.Choice("optimizer", ["adam", "sgd", "momentum"])}
+    if fields["optimizer"] == "momentum":
+        fields["momentum"] = hp.Float("momentum", 0.5, 0.99)
+    return fields
+
+
+def scoped_in_plain_ifs(hp):
+    fields = {"epochs": hp.Choice("epochs", [1, 2])}
+    if fields["epochs"] == 2:
+        fields["optimizer"] = hp.Choice("optimizer", ["adam", "sgd", "momentum"])
+        if fields["optimizer"] == "momentum":
+            with hp.conditional_scope("optimizer", ["momentum"]):
+                fields["momentum"] = hp.Choice("momentum", [0.5, 0.9])
+    return fields
+
+
+def layers(hp):
+    """A plain loop, as in many examples of KerasTuner."""
+    return {"epochs": sum(hp.Choice(f"units_{i}", [1, 2, 3, 4, 5, 6]) for i in range(hp.Int("layers", 1, 5)))}
+
+
+def sparing(function, algorithm, **options):
+    """A space taken apart, and proposals that know of its idle values."""
+    space = Space(function, "convnet")
+    common = {"algorithm": algorithm, "objective": "v", "direction": "max", "idle": space.idle}
+    return space, Proposals(space.hyperparameters, space.defaults, **{**common, **options})
+
+
+def asked_of(space, proposal):
+    idle = space.idle(proposal.values)
+    return {name: value for name, value in proposal.values.items() if name not in idle}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_nothing_is_trained_again_with_other_values_that_make_no_difference(algorithm):
+    space, search = sparing(plain_ifs, algorithm, epochs=3)
+    made = proposed(run_all_of(search))
+    trained = [asked_of(space, proposal) for proposal in made if proposal.continues is None]
+
+    assert all(set(proposal.values) == {"optimizer", "momentum", "epochs"} for proposal in made)
+    assert sorted(map(str, trained)) == sorted(
+        map(str, [space.fields(proposal.values) for proposal in proposed(run_all_of(sparing(scoped_ifs, "grid")[1]))])
+    )
+    assert len(trained) == 6 and (algorithm == "hyperband") == any(proposal.continues for proposal in made)
+
+
+def run_all_of(search):
+    """Events of a search that runs one trial at a time until nothing is left."""
+    events = []
+    while isinstance(proposal := search.propose(), Proposal):
+        told = (proposal.trial, len(events) / 100)
+        search.tell(*told)
+        events += [proposal, told]
+    assert proposal is DONE
+    return events
+
+
+def test_a_grid_keeps_its_order_without_what_is_the_same():
+    space, search = sparing(plain_ifs, "grid")
+
+    assert [tuple(asked_of(space, proposal).values()) for proposal in to_the_end(search)] == [
+        ("adam",),
+        ("sgd",),
+        ("momentum", 0.5, 1),
+        ("momentum", 0.5, 2),
+        ("momentum", 0.9, 1),
+        ("momentum", 0.9, 2),
+    ]
+
+
+def test_a_grid_passes_over_conditional_values_that_are_idle():
+    space, search = sparing(scoped_in_plain_ifs, "grid")
+
+    assert [tuple(asked_of(space, proposal).values()) for proposal in to_the_end(search)] == [
+        (1,),
+        (2, "adam"),
+        (2, "sgd"),
+        (2, "momentum", 0.5),
+        (2, "momentum", 0.9),
+    ]
+
+
+def test_a_grid_does_not_look_at_every_idle_combination():
+    space, search = sparing(layers, "grid")
+    compared = []
+    duplicate = search._oracle._duplicate
+    search._oracle._duplicate = lambda values: compared.append(values) or duplicate(values)
+    made = [asked_of(space, search.propose()) for _ in range(6 + 36 + 1)]
+
+    assert [len(values) for values in made] == [2] * 6 + [3] * 36 + [4]  # layers, and units of each
+    assert len(compared) < 300  # of 6 ** 5 and more
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayesian", "hyperband"])
+def test_choices_that_were_tried_are_not_drawn_again_beside_idle_numbers(algorithm):
+    space, search = sparing(ranges, algorithm, epochs=9)
+    made = [proposal for proposal in proposed(run_of(search, 14)) if proposal.continues is None]
+    trained = [tuple(asked_of(space, proposal).items()) for proposal in made]
+
+    assert len(made) >= 9 and len(set(trained)) == len(trained)
+    assert sum(len(asked) == 2 for asked in trained) == len(made) - 2  # all but adam and sgd
+
+
+def run_of(search, trials):
+    """Events of a search that runs one trial at a time."""
+    events = []
+    for number in range(trials):
+        events += [proposal := search.propose(), (proposal.trial, number / 100)]
+        search.tell(*events[-1])
+    return events
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_search_with_idle_values_goes_on_as_if_it_had_not_been_killed(algorithm):
+    function = plain_ifs if algorithm == "grid" else ranges
+    events = read_back(run_of(sparing(function, algorithm, epochs=4)[1], 6 if algorithm == "grid" else 12))
+    for killed in range(0, len(events), 3):
+        _, search = sparing(function, algorithm, epochs=4)
+        search.rebuild(events[:killed])
+        goes_on(search, events[killed : killed + 6])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_space_without_idle_values_is_searched_as_ever(algorithm):
+    assert run(proposals(mixed, algorithm, epochs=9, idle=lambda values: []), 12) == run(
+        proposals(mixed, algorithm, epochs=9), 12
+    )
+    assert proposed(run_all_of(sparing(scoped_ifs, algorithm, epochs=2)[1])) == proposed(
+        run_all_of(sparing(scoped_ifs, algorithm, epochs=2, idle=None)[1])
+    )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_where_the_space_raises_every_value_counts(algorithm):
+    def idle(values):
+        if values["deep"]:
+            raise RuntimeError("no such network")
+        return {"batch"}
+
+    def space():
+        hp = HyperParameters()
+        hp.Boolean("deep")
+        hp.Choice("batch", [16, 32, 64])
+        return hp
+
+    made = proposed(run_all_of(proposals(space, algorithm, epochs=2, idle=idle)))
+    fresh = [tuple(proposal.values.values()) for proposal in made if proposal.continues is None]
+    assert sorted(fresh) == [(False, 16), (True, 16), (True, 32), (True, 64)]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_space_is_asked_once_for_each_difference(algorithm):
+    space = Space(plain_ifs, "convnet")
+    asked = []
+    _, search = sparing(plain_ifs, algorithm, epochs=2, idle=lambda values: asked.append(values) or space.idle(values))
+    run_all_of(search)
+    several = 2 if algorithm == "hyperband" else 1  # whether its first round can be filled is found out beforehand
+
+    assert 6 <= len(asked) <= 6 * several
+    assert not any(name.startswith("tuner/") for values in asked for name in values)
+
+
+def test_hyperband_refuses_a_first_round_of_which_some_would_be_the_same():
+    with pytest.raises(ValueError, match="first round has 9 trials, and the space has 6 combinations.*'grid'"):
+        sparing(plain_ifs, "hyperband", epochs=9)
+    assert sparing(plain_ifs, "grid", epochs=9)[1].size == 12
 
 
 # Bayesian
@@ -503,6 +695,7 @@ def test_keras_tuner_is_still_made_as_it_is_used_here():
         for name in (
             "_random_values",
             "_duplicate",
+            "_compute_values_hash",
             "_save_trial",
             "save",
             "create_trial",
@@ -513,6 +706,8 @@ def test_keras_tuner_is_still_made_as_it_is_used_here():
         assert {"_seed_state", "_max_collisions", "max_trials", "max_consecutive_failed_trials"} <= set(vars(oracle))
         assert {"trials", "ongoing_trials"} <= set(vars(oracle))
         assert "self._seed_state" in inspect.getsource(oracle._random_values)
+    assert "self._compute_values_hash" in inspect.getsource(oracle._duplicate)
+    assert callable(made["GridSearchOracle"]._get_next_combination)
     bayesian = made["BayesianOptimizationOracle"]
     assert {"_random_state", "gpr", "beta", "num_initial_points"} <= set(vars(bayesian))
     for name in ("_random_populate_space", "_vectorize_trials", "_vector_to_values", "_get_hp_bounds"):

@@ -293,6 +293,26 @@ def test_a_model_comes_back_as_it_was_and_new_each_time(arrays, tmp_path, shades
     assert facts["model"] != reference.save(model, arrays, tmp_path / "again")["model"]
 
 
+@pytest.mark.parametrize("state", ["fresh", "called", "fitted", "loaded"])
+def test_a_sequential_model_comes_back_as_it_was(arrays, tmp_path, state):
+    ends = [layers.Flatten(), layers.Dropout(0.5, seed=1), layers.Dense(3, activation="softmax")]
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Rescaling(1 / 255), *ends])
+    pictures = arrays.configured(image_size=8).train.pixels().astype("float32")
+    if state == "called":
+        keras.Model(outside := keras.Input((8, 8, 1)), model(outside))
+    if state == "fitted":
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.fit(pictures, arrays.train.labels, verbose=0)
+    if state == "loaded":
+        model.save(tmp_path / "model.keras")
+        model = keras.saving.load_model(tmp_path / "model.keras")
+    facts = reference.save(model, arrays, tmp_path / "reference")
+    again = reference.load_model(tmp_path / "reference")
+    assert isinstance(again, keras.Sequential)
+    np.testing.assert_array_equal(again(pictures), model(pictures))
+    assert facts["model"] == reference.save(again, arrays, tmp_path / "again")["model"]
+
+
 def test_a_model_of_ours_needs_no_import(arrays, tmp_path):
     model = zoo.create("convnet", classes=3, input_shape=(32, 32, 1))
     reference.save(model, arrays, tmp_path / "reference")
@@ -310,6 +330,8 @@ def test_layers_that_another_process_cannot_know_are_named(arrays, tmp_path, sha
     refused(network(layers.Lambda(lambda x: x / 2, name="half")), "Layer 'half' holds a lambda")
     refused(network(layers.Dense(2, activation=lambda x: x / 2, name="bent")), "Layer 'bent' holds a lambda")
     refused(network(shades.Forgetful(3.0, name="dim")), "cannot be read again .* another one then.*get_config")
+    forgetful = keras.Sequential([keras.Input((8, 8, 1)), shades.Forgetful(3.0), layers.Flatten(), layers.Dense(3)])
+    refused(forgetful, "cannot be read again .* another one then.*get_config")
     nested = keras.Sequential([keras.Input((8, 8, 1)), shades.Unregistered(name="deep")], name="inner")
     refused(network(nested), "Layer 'deep' holds Unregistered")
     bent = layers.Dense(2, activation=shades.unregistered, name="bent")

@@ -5,6 +5,8 @@ import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+import keras
+import numpy as np
 import pytest
 
 import tuning
@@ -145,7 +147,7 @@ def test_points_of_which_the_space_makes_no_recipe_are_failed_trials(few_digits,
     def brittle(hp):
         rate = hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", default=1e-2)
         if brittle.taken_apart and rate != 1e-2:
-            raise ValueError(f"no recipe for {rate}")
+            raise LookupError(f"no recipe for {rate}")
         return {"learning_rate": rate}
 
     class Executor(type(in_process)):
@@ -154,18 +156,30 @@ def test_points_of_which_the_space_makes_no_recipe_are_failed_trials(few_digits,
             return super().submit(*args)
 
     brittle.taken_apart = False
-    with pytest.raises(SearchStopped, match="The space makes no recipe of 5 proposals in a row: no recipe for"):
+    with pytest.raises(SearchStopped, match="5 trials in a row failed.*the space makes no recipe: no recipe for"):
         search(few_digits, tmp_path / "new", Executor(), space=brittle, trials=9)
     result = tuning.load_search(tmp_path / "new")
 
     assert result.trials.status.tolist() == ["completed"] + ["failed"] * 5
     assert result.trials.reason.str.contains("no recipe for").tolist() == [False] + [True] * 5
+    assert result.trials.attempts.tolist() == [1] + [0] * 5
+    assert "in brittle" in (result.directory / result.trials.traceback.iloc[-1]).read_text()
+
+    text = (tmp_path / "new" / NAME).read_text().splitlines(keepends=True)
+    (tmp_path / "new" / NAME).write_text("".join(text[:-2]))  # killed before the last refusal was written down
+    brittle.taken_apart = False
+    result = search(few_digits, tmp_path / "new", Executor(), space=brittle, trials=8)
+    assert "".join(result.trials.status.str[0]) == "cffffcff"
 
 
 def test_what_keeps_trials_from_running_at_all_costs_none(done, few_digits, in_process):
-    shutil.rmtree(done / "reference")
+    class Elsewhere(type(in_process)):
+        def submit(self, *args):
+            shutil.rmtree(done / "reference")
+            return super().submit(*args)
+
     with pytest.raises(SearchStopped, match="Trial 0003 could not be run: There is no .*reference"):
-        search(few_digits, done, in_process, trials=5)
+        search(few_digits, done, Elsewhere(), trials=5)
     assert tuning.load_search(done).trials.status.tolist() == ["completed"] * 3 + ["unfinished"]
 
 
@@ -182,6 +196,52 @@ def test_a_folder_with_anything_else_or_without_leave_to_resume_is_refused(finis
         search(few_digits, tmp_path, Idle())
     with pytest.raises(ValueError, match="holds a search already, and resume=False"):
         search(few_digits, finished, Idle(), resume=False)
+
+
+def test_a_finished_search_returns_though_the_folder_is_in_use(done, few_digits):
+    with locking.hold(done):
+        assert len(search(few_digits, done, Idle()).trials) == 3
+
+
+def test_pictures_that_were_moved_are_found_where_the_call_has_them(photos, in_process, tmp_path):
+    given = {"split": (0.6, 0.2, 0.2), "image_size": 8}
+    search(zoo.load_data(photos, **given), tmp_path / "s", in_process, trials=1, epochs=1)
+    photos.rename(tmp_path / "moved")
+    result = search(zoo.load_data(tmp_path / "moved", **given), tmp_path / "s", in_process, trials=2, epochs=1)
+    assert result.trials.status.tolist() == ["completed"] * 2
+
+    shutil.rmtree(tmp_path / "s" / "reference")
+    result = search(zoo.load_data(tmp_path / "moved", **given), tmp_path / "s", in_process, trials=3, epochs=1)
+    assert result.trials.status.tolist() == ["completed"] * 3
+
+    (tmp_path / "moved").rename(photos)
+    again = tuning.load_search(tmp_path / "s", photos)
+    assert again.best_run.evaluate("dev").accuracy == pytest.approx(again.best_score)
+    assert len(again.retrain().data.dev) == 0
+
+
+def test_a_loss_with_the_smoothing_of_each_trial_is_said_to_compare_nothing(few_digits, in_process, tmp_path, capsys):
+    def smooth(hp):
+        return {"label_smoothing": hp.Float("label_smoothing", 0.0, 0.1)}
+
+    words = {"space": smooth, "trials": 1, "epochs": 1}
+    search(few_digits, tmp_path / "a", in_process, objective="val_loss", direction="min", **words)
+    assert "does not compare trials of this space" in capsys.readouterr().out
+    search(few_digits, tmp_path / "b", in_process, **words)
+    assert "does not compare" not in capsys.readouterr().out
+
+
+def test_numbers_of_numpy_are_whole_numbers(few_digits, in_process, tmp_path):
+    result = search(few_digits, tmp_path / "s", in_process, trials=np.int64(1), seed=np.int64(0), epochs=1)
+    assert len(result.trials) == 1
+
+
+def test_a_model_that_no_trial_could_train_is_refused_at_once(few_digits, tmp_path):
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, keras.layers.Dense(7, activation="softmax")(keras.layers.Flatten()(image)))
+    with pytest.raises(ValueError, match="7 outputs for 3 classes"):
+        tuning.search(model, few_digits, space=rates, executor=Idle(), directory=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_second_search_in_a_folder_is_refused(done, few_digits):

@@ -13,6 +13,7 @@ import pytest
 from keras_tuner import HyperParameters
 
 from tuning import plots
+from tuning.journal import Journal
 from tuning.plots.of_trials import elapsed
 from tuning.plots.view import fitting, reach, said_score, view
 from tuning.result import SearchResult
@@ -36,6 +37,17 @@ def several(hp):
     return {**fields, "optimizer": optimizer, "batch_size": hp.Choice("batch_size", [16, 32, 64], default=32)}
 
 
+def plain_if(hp):
+    fields = several(hp)
+    decay = hp.Float("decay", 1e-5, 1e-2, sampling="log")
+    with hp.conditional_scope("optimizer", ["adam"]):
+        beta2 = hp.Float("one_minus_beta2", 1e-4, 1e-1, sampling="log") if fields["optimizer"] == "adam" else None
+    if fields["batch_size"] == 16:
+        fields["weight_decay"] = decay
+        fields |= {} if beta2 is None else {"beta2": 1 - beta2}
+    return fields
+
+
 def one(hp):
     return {"learning_rate": hp.Float(AWKWARD, 1e-5, 1e-1, sampling="log", default=1e-4)}
 
@@ -51,22 +63,21 @@ class Search:
     def __init__(self, space=several, objective="val_accuracy", direction="max", test=30, **header):
         self.space = Space(space, "resnet20")
         self.chance = np.random.default_rng(0)
-        about = {"space_name": self.space.name, "space": self.space.describe(), "model": "resnet20", "seed": 0}
+        about = {"space_name": "head", "space": self.space.describe(), "model": "resnet20", "seed": 0}
         about |= {"algorithm": "random", "objective": objective, "direction": direction, "pruning": None}
         about |= {"time": NINE.isoformat(), "python": "3.11.9", "versions": {"keras": "3.15.1"}, "own_model": False}
         about["reference"] = {"pictures": {"train": 300, "dev": DEV, "test": test}, "data": "a81f0c55", "classes": 3}
         self.events = [{"event": "search", **about, **header}]
         self.count = 0
 
-    def trial(self, status="completed", seconds=10.0, continues=None, values=None, starts=1, **result):
+    def trial(self, status="completed", seconds=10.0, continues=None, values=None, starts=1, proposed=None, **result):
         """Adds one, behind the others; the first has the defaults."""
         name, ended = f"{self.count:04d}", NINE + timedelta(seconds=10 * (self.count + 1))
         values = values or (self._drawn() if self.count else self.space.defaults)
         score = accuracy(next(iter(values.values())))
         score = score if self.events[0]["direction"] == "max" else 1.5 - score
-        self.events.append(
-            {"event": "proposed", "trial": name, "values": values, "epochs": None, "continues": continues}
-        )
+        about = {"event": "proposed", "trial": name, "values": values, "epochs": None, "continues": continues}
+        self.events.append({**about, **(proposed or {})})
         self.events += [{"event": "started", "trial": name}] * starts
         self.count += 1
         if status == "unfinished":
@@ -256,12 +267,131 @@ def test_a_first_trial_that_is_the_best_says_so(paged):
     assert "points against the known-good recipe" not in page.text
 
 
+def test_a_best_trial_that_is_as_good_as_the_first_is_not_called_better(paged):
+    search = Search()
+    search.trial(score=0.9, metrics={"val_loss": 0.3})
+    best = search.trial(score=0.9, metrics={"val_loss": 0.2})
+
+    page = paged(search)
+    assert search.result().best_trial == best
+    assert "No trial is better than the known-good recipe." in page.text
+    assert "points against" not in page.text
+
+
 def test_a_first_trial_that_failed_leaves_nothing_to_compare_with(paged):
     search = Search()
     search.trial("failed")
     search.trial()
 
     assert "there is nothing to compare the best with" in paged(search).text
+
+
+@pytest.mark.parametrize("own", [{"space_name": "several"}, {"space_name": "head", "ready": False}])
+def test_the_first_trial_of_a_space_of_ones_own_is_no_known_good_recipe(paged, own):
+    search = Search(**own)
+    search.trial(score=0.9)
+    search.trial(score=0.91)
+    page = paged(search)
+    (axes,) = plots.progress(search.result()).axes
+
+    assert "known-good" not in page.source
+    assert "points against the first trial" in page.text
+    assert "Trial 0001 is better than the first trial by 1.0 points." in page.text
+    assert "the first trial lies within the 95 % interval" in page.text
+    assert "The first trial has the defaults of the space. –: does not apply." in page.text
+    assert "first 90.0%" in {text.get_text() for text in axes.texts}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [
+        (["completed"], "Only the first trial was completed."),
+        (["completed", "failed", "failed"], "Only the first trial was completed."),
+        (["failed", "completed"], "The first trial was not trained to its end, so there is nothing to compare"),
+    ],
+)
+def test_what_is_said_of_the_first_trial_of_a_space_of_ones_own(paged, statuses, said):
+    search = Search(space_name="several", ready=False)
+    for status in statuses:
+        search.trial(status)
+
+    assert said in paged(search).text
+
+
+def test_a_journal_of_before_a_ready_space_was_noted_as_such_has_its_known_good_recipe(whole):
+    result, page = whole
+    (axes,) = plots.progress(result).axes
+
+    assert "ready" not in result.header
+    assert "The first trial is the known-good recipe. –: does not apply." in page.text
+    assert any(text.get_text().startswith("known-good") for text in axes.texts)
+
+
+def test_a_hyperparameter_that_a_plain_if_left_out_is_not_said_to_apply_always(paged):
+    values = {"learning_rate": 1e-3, "optimizer": "adam", "batch_size": 32, "decay": 1e-3, "one_minus_beta2": 1e-2}
+    search = Search(plain_if)
+    search.trial(values={**values, "batch_size": 16})
+    where = {row[0]: row[3] for row in paged(search).tables["what"][0][1:]}
+    assert where["decay"] == "always" and where["one_minus_beta2"] == "optimizer is adam"
+
+    search.trial(values=values, proposed={"idle": ["decay", "one_minus_beta2"]})
+    momentum = {"learning_rate": 1e-3, "optimizer": "momentum", "batch_size": 16, "decay": 1e-3}
+    search.trial(values={**momentum, "one_minus_momentum": 1e-2})
+    where = {row[0]: row[3] for row in paged(search).tables["what"][0][1:]}
+    assert where["decay"] == "not in every trial"
+    assert where["one_minus_beta2"] == "optimizer is adam, not in every trial"
+    assert where["one_minus_momentum"] == "optimizer is momentum" and where["batch_size"] == "always"
+
+
+NO_DEV = {"objective": "accuracy", "reference": {"pictures": {"train": 300, "dev": 0, "test": 30}}}
+
+
+def test_without_a_dev_set_nothing_is_said_of_it_but_that_it_is_wanted(paged):
+    page = paged(Search(**NO_DEV).trials(2))
+
+    assert "Training accuracy" in page.text and "retrain" not in page.text and "train and dev" not in page.text
+    assert "is this trial's own model." in page.text
+    assert 'favours trials that learn these by heart; objective="val_accuracy" , which needs a dev set,' in page.text
+    assert 'Once all is decided, result.best_run.evaluate("test") says how good it is on new pictures.' in page.text
+
+
+def test_a_training_score_is_warned_of_where_there_is_a_dev_set_and_a_dev_score_is_not(paged, whole):
+    page = paged(Search(objective="accuracy").trials(2))
+
+    assert 'learn these by heart; objective="val_accuracy" judges by others.' in page.text
+    assert "result.retrain() trains once more with its recipe, on train and dev." in page.text
+    assert "by heart" not in whole[1].text and "says how much." in whole[1].text
+
+
+@pytest.mark.parametrize(
+    ("objective", "pictures", "smoothings", "way_out"),
+    [
+        ("val_loss", {"dev": 150}, (0.0, 0.1), 'objective="val_accuracy"'),
+        ("loss", {"dev": 150}, (0.0, 0.1), 'objective="val_accuracy"'),
+        ("loss", {"dev": 0}, (0.0, 0.1), 'objective="accuracy"'),
+        ("val_loss", {"dev": 150}, (None, 0.1), 'objective="val_accuracy"'),
+        ("val_loss", {"dev": 150}, (0.1, 0.1), None),
+        ("val_loss", {"dev": 150}, (None, None), None),
+        ("val_accuracy", {"dev": 150}, (0.0, 0.1), None),
+    ],
+)
+def test_losses_with_another_label_smoothing_are_not_comparable(
+    paged, tmp_path, objective, pictures, smoothings, way_out
+):
+    direction = "min" if objective.endswith("loss") else "max"
+    search = Search(objective=objective, direction=direction, reference={"pictures": {"train": 300, **pictures}})
+    for smoothing in smoothings:
+        fields = {} if smoothing is None else {"label_smoothing": smoothing}
+        search.trial(proposed={"made": {"model": None, "fields": fields}})
+    search.trial("failed", proposed={"made": None})
+    journal = Journal(tmp_path)
+    for event in search.events:
+        journal.append(event)
+    journal.close()
+
+    text = paged(search).text
+    assert ("Trials differ in label smoothing" in text) == bool(way_out)
+    assert not way_out or f"compared; those of {way_out} can" in text
 
 
 def test_one_trial_makes_a_page(paged):
@@ -402,6 +532,19 @@ def test_a_score_far_out_stands_at_the_edge_and_leaves_the_others_apart():
     assert 0.85 < shown.low < 0.9 and 0.95 < shown.high
     assert outside.tolist() == [True, False]
     assert shown.low < held[0] < 0.9 and held[1] == 0.92
+
+
+def test_an_axis_of_shares_begins_at_none_and_is_written_on_up_to_all():
+    search = Search(one)
+    for score in (0.02, 0.5, 1.0):
+        search.trial(score=score)
+    shown = view(search.result(), [0.02, 0.5, 1.0])
+    (axes,) = plots.parallel(search.result()).axes
+    ticks = {text.get_text() for text in axes.texts if text.get_text().endswith("%")}
+
+    assert shown.low == 0 and not shown.held([0.02, 1.0])[1].any()
+    assert {"0.0%", "100.0%"} <= ticks and len(ticks) == 3
+    assert view(Search(objective="val_loss", direction="min").result(), [0.0, 0.5]).low < 0
 
 
 def test_losses_of_many_magnitudes_have_a_log_axis():

@@ -93,6 +93,8 @@ def test_what_cannot_be_searched_is_refused_at_once(data, digit_pictures):
         as_keras_tuner("head", digit_pictures)
     with pytest.raises(ValueError, match="judged on a dev set"):
         as_keras_tuner("head", zoo.load_data(digit_pictures, split=(1.0, 0.0, 0.0)))
+    with pytest.raises(ValueError, match="have no labels, so nothing can be learned"):
+        as_keras_tuner("head", zoo.load_data(digit_pictures[0], labels=False))
     with pytest.raises(ValueError, match="`learning_rate` is set for all trials, and space 'rates' sets it"):
         as_keras_tuner(rates, data, "convnet", learning_rate=0.1)
     with pytest.raises(TypeError, match="Did you mean `epochs`"):

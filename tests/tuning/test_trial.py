@@ -1,9 +1,12 @@
 """Trials: an order in, a result out, whatever happens to the training."""
 
+import errno
 import importlib
 import json
 import os
 import re
+import resource
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -17,9 +20,13 @@ from keras import layers
 import zoo
 from tuning import reference, trial
 from zoo.training.folder import read_history
+from zoo.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 MISHAPS = '''
+import errno
+import os
+
 import keras
 import tensorflow as tf
 
@@ -50,6 +57,19 @@ class Differences(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="mishaps")
+class Broken(keras.layers.Layer):
+    """Reads from a disk that is broken, in the graph, where TensorFlow meets the error."""
+
+    def call(self, images):
+        def read(pictures):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "/there")
+
+        if isinstance(images, keras.KerasTensor) or tf.executing_eagerly():
+            return images
+        return tf.ensure_shape(tf.numpy_function(read, [images], images.dtype), images.shape)
+
+
+@keras.saving.register_keras_serializable(package="mishaps")
 class Stubborn(keras.layers.Layer):
     """Raises `error` as soon as there is one."""
 
@@ -59,6 +79,14 @@ class Stubborn(keras.layers.Layer):
         if self.error is not None:
             raise self.error
         return images
+
+
+@keras.saving.register_keras_serializable(package="mishaps")
+class Tired(Stubborn):
+    """Raises it as soon as it is trained."""
+
+    def call(self, images, training=False):
+        return super().call(images) if training else images
 '''
 
 
@@ -80,9 +108,9 @@ def data(digit_pictures):
     return zoo.load_data((images[:240], labels[:240]), channels=1, image_size=8)
 
 
-def network(*hidden):
+def network(*hidden, channels=1):
     """A small model that tells digits apart, with layers of a caller's in front."""
-    x = image = keras.Input((8, 8, 1), name="image")
+    x = image = keras.Input((8, 8, channels), name="image")
     for layer in [layers.Rescaling(1 / 255), *hidden]:
         x = layer(x)
     x = layers.Dropout(0.2)(layers.Flatten()(x))
@@ -132,6 +160,15 @@ def test_a_trial_tells_how_the_model_that_it_keeps_does(data, tmp_path, capsys):
     assert json.loads((run.directory / "result.json").read_text()) == json.loads(json.dumps(result)) == result
 
 
+def test_a_sequential_model_is_trained(data, tmp_path):
+    parts = [layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(3, activation="softmax")]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *parts])
+    result = trial.run(ordered(model, data, tmp_path))
+    assert (result["status"], result["reason"]) == ("completed", "")
+    run = zoo.load_run(tmp_path / "trials" / "0000" / "attempt-1", data)
+    assert result["score"] == pytest.approx(run.evaluate("dev").accuracy)
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_the_same_order_gives_the_same_result_in_a_new_attempt(data, tmp_path):
@@ -167,6 +204,26 @@ def test_going_on_with_a_trial_comes_to_what_one_training_would_have(data, tmp_p
     runs = [zoo.load_run(tmp_path / "trials" / name / "attempt-1", data) for name in ("0000", "0002")]
     for one, other in zip(*(run.model.get_weights() for run in runs), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_where_there_is_no_run_to_go_on_with_a_trial_begins_anew(data, tmp_path):
+    order = ordered(network(), data, tmp_path, fields={"epochs": 3}, stop_after=1)
+    first = tmp_path / "trials" / "0000" / "attempt-1"
+    trial.run(order)
+    longer = {**order, "stop_after": 2, "continues": str(first)}
+
+    def continued(name):
+        result = trial.run({**longer, "trial": name, "folder": str(tmp_path / "trials" / name)})
+        log = (tmp_path / "trials" / name / "attempt-1.log").read_text()
+        return lasting(result), f"{first} holds no run to go on with any more" in log
+
+    expected, anew = continued("0001")
+    assert (expected["status"], expected["epochs"], anew) == ("completed", 2, False)
+    for number, lacking in enumerate(("result.json", "recipe.json", "environment.json", "checkpoints", "")):
+        aside = (first / lacking).rename(tmp_path / "aside")
+        assert continued(f"{number + 2:04d}") == (expected, True)
+        aside.rename(first / lacking)
 
 
 def test_the_score_is_that_of_the_best_epoch_not_of_the_last(digit_pictures, tmp_path):
@@ -221,7 +278,7 @@ def test_a_trial_with_a_rate_far_too_large_is_not_finite(data, tmp_path):
 def test_failures_have_a_kind_a_line_and_a_traceback(data, tmp_path, mishaps, monkeypatch):
     order = ordered(network(mishaps.Stubborn()), data, tmp_path, fields={"epochs": 1})
     errors = [
-        (ZeroDivisionError("a\nb  " + "c" * 400), "ZeroDivisionError"),
+        (ZeroDivisionError("a\nb  " + "word " * 400), "ZeroDivisionError"),
         (MemoryError(), "out of memory"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "out of memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 20 MiB"), "out of memory"),
@@ -230,8 +287,9 @@ def test_failures_have_a_kind_a_line_and_a_traceback(data, tmp_path, mishaps, mo
         monkeypatch.setattr(mishaps.Stubborn, "error", error)
         result = trial.run(order)
         assert (result["status"], result["kind"], result["score"]) == ("failed", kind, None)
-        assert 0 < len(result["reason"]) <= 300
+        assert 0 < len(result["reason"]) <= 1000
         assert "\n" not in result["reason"]
+        assert number > 1 or result["reason"].endswith("word …")
         assert result["traceback"] == f"trials/0000/attempt-{number}/traceback.txt"
         text = (tmp_path / result["traceback"]).read_text()
         assert text.startswith("Traceback")
@@ -239,6 +297,87 @@ def test_failures_have_a_kind_a_line_and_a_traceback(data, tmp_path, mishaps, mo
         assert json.loads((tmp_path / "trials" / "0000" / f"attempt-{number}" / "result.json").read_text()) == result
     monkeypatch.setattr(mishaps.Stubborn, "error", None)
     assert trial.run(order)["status"] == "completed"
+
+
+def test_weights_that_cannot_be_fetched_are_no_failure_of_the_trial(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "empty"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(FileNotFoundError, match="could not be fetched"):
+        trial.run(ordered("mobilenet_v2", zoo.load_data(photos), tmp_path))
+
+
+def test_pictures_that_are_gone_are_no_failure_of_the_trial(photos, tmp_path):
+    data = zoo.load_data(photos, image_size=8)
+    picture = Path(data.train.paths[3])
+    model = network(channels=3)
+    order = ordered(model, data, tmp_path, fields={"epochs": 1})
+    content = picture.read_bytes()
+    picture.unlink()
+    with pytest.raises(ValueError, match=f"{picture.name} cannot be used any more: No such file"):
+        trial.run(order)
+    assert "cannot be used any more" in (tmp_path / "trials" / "0000" / "attempt-1" / "traceback.txt").read_text()
+    assert (tmp_path / "trials" / "0000" / "attempt-1.log").exists()
+    assert not (tmp_path / "trials" / "0000" / "attempt-1" / "result.json").exists()
+    picture.write_bytes(content[:-1])
+    with pytest.raises(ValueError, match="it is another picture than when it was indexed"):
+        trial.run(order)
+    picture.write_bytes(content)
+    reference.load_data(order["reference"], "something else")  # or another process, which has none of it in memory
+    aside = photos.rename(tmp_path / "aside")
+    with pytest.raises(FileNotFoundError, match="no longer in .*photos"):
+        trial.run(order)
+    aside.rename(photos)
+    result = trial.run(order)
+    assert (result["status"], result["attempt"]) == ("completed", "attempt-3")
+
+
+def test_arrays_that_were_changed_are_no_failure_of_the_trial(data, tmp_path):
+    order = ordered(network(), data, tmp_path, fields={"epochs": 1})
+    stored = tmp_path / "reference" / "pictures.npy"
+    pictures = np.load(stored)
+    np.save(stored, pictures[::-1])
+    with pytest.raises(ValueError, match="was changed after load_data saw it"):
+        trial.run(order)
+    np.save(stored, pictures)
+    reference.load_data(order["reference"], "something else")  # or another process
+    assert trial.run(order)["status"] == "completed"
+
+
+@pytest.mark.filterwarnings("ignore:A checkpoint could not be written")
+def test_a_disk_that_takes_no_more_is_no_failure_of_the_trial(data, tmp_path):
+    order = ordered(network(layers.Flatten(), layers.Dense(2000)), data, tmp_path, fields={"epochs": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))  # of a file: less than the model takes
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            trial.run(order)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "File too large" in (tmp_path / "trials" / "0000" / "attempt-1" / "traceback.txt").read_text()
+    assert not (tmp_path / "trials" / "0000" / "attempt-1" / "result.json").exists()
+    assert trial.run(order)["status"] == "completed"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_what_a_disk_refuses_is_raised_through_whatever_wraps_it(data, tmp_path, mishaps, monkeypatch, code):
+    order = ordered(network(mishaps.Tired()), data, tmp_path, fields={"epochs": 1})
+    disk = OSError(code, os.strerror(code), "/there")
+    wrapped = RuntimeError("no luck")
+    wrapped.__cause__ = disk
+    for error in (disk, wrapped, shutil.Error([("/here", "/there", str(disk))])):
+        monkeypatch.setattr(mishaps.Tired, "error", error)
+        with pytest.raises(type(error)):  # another one of its kind: Keras puts the layer's name into it
+            trial.run(order)
+    monkeypatch.setattr(mishaps.Tired, "error", FileNotFoundError(errno.ENOENT, "none", "/a/layer's/own"))
+    result = trial.run(order)
+    assert (result["status"], result["kind"]) == ("failed", "FileNotFoundError")
+
+
+def test_a_disk_that_breaks_while_batches_are_read_is_raised(data, tmp_path, mishaps):
+    result = ordered(network(mishaps.Broken()), data, tmp_path, fields={"epochs": 1})
+    with pytest.raises(Exception, match="Input/output error") as caught:
+        trial.run(result)
+    assert not isinstance(caught.value, OSError)  # TensorFlow's own, of which only the words tell
 
 
 def test_what_the_caller_asked_for_wrongly_is_told(data, tmp_path):
@@ -264,12 +403,12 @@ def test_a_broken_order_raises(data, tmp_path):
 
 
 def test_an_interrupt_ends_more_than_the_trial(data, tmp_path, mishaps, monkeypatch):
-    order = ordered(network(mishaps.Stubborn()), data, tmp_path)
-    monkeypatch.setattr(mishaps.Stubborn, "error", KeyboardInterrupt())
+    order = ordered(network(mishaps.Tired()), data, tmp_path)
+    monkeypatch.setattr(mishaps.Tired, "error", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         trial.run(order)
     assert not (tmp_path / "trials" / "0000" / "attempt-1" / "result.json").exists()
-    monkeypatch.setattr(mishaps.Stubborn, "error", None)
+    monkeypatch.setattr(mishaps.Tired, "error", None)
     assert trial.run(order)["attempt"] == "attempt-2"
 
 
@@ -288,6 +427,45 @@ def test_want_of_memory_halves_the_batch_once_and_keeps_the_step(data, tmp_path,
     assert (longer["status"], longer["attempt"], longer["halved"]) == ("completed", "attempt-1", True)
     assert longer["curve"][:1] == result["curve"]
     assert longer["epochs"] == 2
+
+
+def recipe_of(tmp_path, attempt="attempt-1"):
+    """Batch size and accumulation that an attempt began with."""
+    recipe = Recipe.load(tmp_path / "trials" / "0000" / attempt / "recipe.json")
+    return recipe.batch_size, recipe.accumulation
+
+
+def test_batches_of_more_pictures_than_there_are_and_of_odd_sizes_keep_the_step(data, tmp_path, mishaps, monkeypatch):
+    assert len(data.train) == 160
+    order = ordered(network(mishaps.Tired()), data, tmp_path)
+    monkeypatch.setattr(mishaps.Tired, "error", MemoryError())
+    for number, (size, half) in enumerate(((512, 80), (33, 17), (2, 1))):
+        result = trial.run({**order, "fields": {**order["fields"], "batch_size": size}})
+        assert (result["status"], result["kind"], result["halved"]) == ("failed", "out of memory", True)
+        assert recipe_of(tmp_path, f"attempt-{2 * number + 1}") == (size, 1)
+        assert recipe_of(tmp_path, f"attempt-{2 * number + 2}") == (half, 2)
+    result = trial.run({**order, "fields": {**order["fields"], "batch_size": 1}})
+    assert (result["kind"], result["attempt"], result["halved"]) == ("out of memory", "attempt-7", False)
+
+
+def test_a_trial_whose_process_was_killed_begins_with_half_a_batch(data, tmp_path, mishaps, monkeypatch):
+    order = ordered(network(mishaps.Tired()), data, tmp_path, fields={"epochs": 1}) | {"halve": True}
+    monkeypatch.setattr(mishaps.Tired, "error", KeyboardInterrupt())  # the end of more than the trial
+    with pytest.raises(KeyboardInterrupt):
+        trial.run(order)
+    assert recipe_of(tmp_path, "attempt-1") == (64, 1)  # nothing was known that could be halved
+    with pytest.raises(KeyboardInterrupt):
+        trial.run(order)
+    assert recipe_of(tmp_path, "attempt-2") == (32, 2)
+    monkeypatch.setattr(mishaps.Tired, "error", MemoryError())
+    result = trial.run(order)
+    assert (result["status"], result["kind"], result["attempt"]) == ("failed", "out of memory", "attempt-3")
+    assert recipe_of(tmp_path, "attempt-3") == (32, 2)  # once, however often it was killed
+    monkeypatch.setattr(mishaps.Tired, "error", None)
+    (tmp_path / "trials" / "0000" / "attempt-1" / "recipe.json").write_text("{")
+    result = trial.run(order)
+    assert (result["status"], result["halved"]) == ("completed", True)
+    assert "was killed, so batches are halved" in (tmp_path / "trials" / "0000" / "attempt-4.log").read_text()
 
 
 @pytest.mark.slow  # TensorFlow waits ten seconds for memory to become free

@@ -7,7 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from tuning.importance import configurations
-from tuning.plots.view import LETTER, MANY, best_of, fitting, reach, said_score, scored, side, view
+from tuning.plots.view import LETTER, MANY, best_of, fitting, is_share, reach, said_score, scored, side, view
 from tuning.scale import Scale, said, scales
 from zoo.evaluation.plots.style import BLUE, INK, LOOK, ORANGE, SMALL, SOFT, WIDTH, plain, short, styled
 
@@ -122,7 +122,10 @@ def _row(scale: Scale, values, order: np.ndarray, best: np.ndarray) -> Row:
 def _score_row(result, scores: np.ndarray, best: np.ndarray) -> Row:
     shown = view(result, scores)
     held, _ = shown.held(scores)
-    ticks = [(place, said_score(result.objective, shown.at(place))) for place in (0.0, 0.5, 1.0)]
+    written = [shown.at(place) for place in (0.0, 0.5, 1.0)]
+    if is_share(result.objective):  # whose axis ends above 1, so that a dot there is whole
+        written[2] = min(written[2], 1.0)
+    ticks = [(float(shown.places(score)), said_score(result.objective, score)) for score in written]
     value = said_score(result.objective, float(scores[best[0]])) if len(best) else ""
     return Row(short(result.objective, 20), shown.places(held), ticks, value, False)
 

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tuning.plots.view import MANY, best_of, said_score, scored, view, whole_epochs
+from tuning.words import KNOWN_GOOD, first_of
 from zoo.evaluation.plots.style import BLUE, GREEN, INK, ORANGE, PURPLE, SOFT, finite, label_ends, line, panels, styled
 
 HEIGHT = 3.0  # inches
@@ -15,7 +16,7 @@ def progress(result) -> Figure:
     """Each trial's score by the time it ended, and the best so far as steps; pruned and failed ones are marked.
 
     Time is that in which trials ran: pauses of a search that was gone on with later are left out. A dashed line is the
-    score of the known-good recipe. What is far out on the poor side stands at the edge.
+    score of the first trial. What is far out on the poor side stands at the edge.
 
     Args:
         result: A SearchResult.
@@ -63,7 +64,8 @@ def progress(result) -> Figure:
             first = float(trials.score[trials.trial == result.known_good].iloc[0])
             (height,), _ = shown.held([first])
             axes.axhline(height, color=INK, linewidth=1, linestyle="--", alpha=0.5)
-            ends.append((at.max(), height, f"known-good {said_score(result.objective, first)}", INK))
+            who = "known-good" if first_of(result) == KNOWN_GOOD else "first"
+            ends.append((at.max(), height, f"{who} {said_score(result.objective, first)}", INK))
     axes.set_xlim(0, 1.03 * at.max() or 1)
     axes.set_xlabel(f"{name} of searching")
     axes.set_title("; ".join(notes))

@@ -110,6 +110,7 @@ def view(result, scores, shown=()) -> View:
     if log:
         low, high = np.exp(low), np.exp(high)
     elif share:
+        low = max(low, 0.0)
         high = min(high, 1 + MARGIN * (1 - low))
     return View(result.objective, result.direction, float(low), float(high), bool(log))
 
