@@ -98,7 +98,7 @@ class Live:
             said.append(f"best {self._result.objective} {self._ended[best]['score']:.4f} (trial {best})")
         if failed := sum(result["status"] == "failed" for result in self._ended.values()):
             said.append(f"{failed} failed")
-        return ", ".join([*said, "Ctrl-C stops it for the time being"])
+        return ", ".join([*said, "Ctrl-C stops it for now"])
 
     def _cells(self, name: str) -> Sequence[str]:
         """Trial, status, score, time, and the hyperparameters or the reason of a failure."""
