@@ -199,9 +199,10 @@ def transfer(quick):
 def loop(quick):
     from tuning.executor import WorkerPool
     from tuning.journal import Journal
-    from tuning.loop import DONE, work
+    from tuning.loop import DONE, failure, work
 
     number = 10 if quick else 100
+    result = {**failure("", "", ""), "status": "completed", "score": 0.5, "curve": [0.5] * 20}
 
     class Orders:
         given = 0
@@ -215,7 +216,7 @@ def loop(quick):
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "idle_trial.py").write_text(
-            "def run(order):\n    return {**order, 'status': 'completed', 'score': 0.5, 'curve': [0.5] * 20}\n"
+            f"RESULT = {result!r}\n\n\ndef run(order):\n    return {{**RESULT, 'trial': order['trial']}}\n"
         )
         sys.path.append(folder)
         import idle_trial

@@ -149,14 +149,15 @@ def work(
             if watcher:
                 watcher.tick()
     finally:
-        left = [(future, order) for future, (order, _) in running.items() if not future.cancel()]
-        for future, order in left:
-            if "left" in order and not future.done():
+        kept = [(future, order) for future, (order, _) in running.items() if not future.cancel()]
+        done = [(future, order) for future, order in kept if future.done()]  # just now, and not since it was left
+        for future, order in kept:
+            if "left" in order and (future, order) not in done:
                 with contextlib.suppress(OSError):  # of a full disk
                     make_folder(order["folder"])  # it may be handed over and not have begun
                     Path(order["left"]).touch()
-        for future, order in left:
-            if future.done() and future.exception() is None:  # ended just now
+        for future, order in done:
+            if future.exception() is None:
                 with contextlib.suppress(SearchStopped):
                     result = _checked(future.result(), order, executor)
                     journal.append({"event": "ended", "time": now(), "result": result})
