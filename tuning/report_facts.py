@@ -10,7 +10,6 @@ import pandas as pd
 
 from tuning import plots
 from tuning.importance import configurations
-from tuning.journal import Journal
 from tuning.plots.of_trials import elapsed
 from tuning.plots.view import best_of, said_score
 from tuning.scale import said, scales, varied
@@ -275,9 +274,8 @@ def has_dev(result) -> bool:
 
 def smoothings(result) -> set[float | str]:
     """The label smoothing of the trials that have a score, "auto" where the space gives none."""
-    scored = set(configurations(result.trials).trial)
-    events = (event for event in Journal(result.directory).events() if event["event"] == "proposed")
-    return {event["made"]["fields"].get("label_smoothing", "auto") for event in events if event["trial"] in scored}
+    scored = configurations(result.trials).trial
+    return {result.fields(trial).get("label_smoothing", "auto") for trial in scored}
 
 
 def metric(objective: str) -> str:

@@ -84,7 +84,7 @@ class SearchResult:
                 continue
             name = event["trial"]
             result = self.results.get(name, {"status": "unfinished"})
-            score = result.get("score")
+            score, values = result.get("score"), _applying(event)
             rows.append(
                 {
                     **{column: result.get(column, "") for column in COLUMNS},
@@ -97,7 +97,7 @@ class SearchResult:
                     "ended": times.get(name, ""),
                     "continues": event["continues"] or "",
                     "halved": bool(result.get("halved")),
-                    **{hyperparameter: _applying(event).get(hyperparameter) for hyperparameter in names},
+                    **{hyperparameter: values.get(hyperparameter) for hyperparameter in names},
                 }
             )
         table = pd.DataFrame(rows, columns=[*COLUMNS, *names])
@@ -125,8 +125,15 @@ class SearchResult:
 
     def values(self, trial: str) -> dict[str, Any]:
         """The hyperparameters of a trial, those that apply."""
-        proposed = (event for event in self._events if event["event"] == "proposed" and event["trial"] == trial)
-        return _applying(next(proposed))
+        return _applying(self._proposed(trial))
+
+    def fields(self, trial: str) -> dict[str, Any]:
+        """The fields of a trial's recipe that the search gave; empty where the space made none."""
+        return (self._proposed(trial).get("made") or {}).get("fields", {})
+
+    def _proposed(self, trial: str) -> dict[str, Any]:
+        """The proposal of a trial."""
+        return next(event for event in self._events if event["event"] == "proposed" and event["trial"] == trial)
 
     @property
     def best_score(self) -> float:
@@ -215,8 +222,7 @@ class SearchResult:
         if directory is None:
             name = f"retrained-{self.best_trial}-{on.replace('+', '-')}"
             directory = self.directory / (name if data is None else f"{name}-{chosen.fingerprint}")
-        proposed = next(event for event in self._events if event.get("trial") == self.best_trial)
-        last = proposed["epochs"]
+        last = self._proposed(self.best_trial)["epochs"]
         if on == "train+dev":  # nothing else says when to stop
             last = epoch_of_recipe(best.directory, best.best_epoch)
         return zoo.fine_tune(model, chosen, recipe=best.recipe, directory=directory, stop_after=last)

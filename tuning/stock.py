@@ -62,8 +62,7 @@ def as_keras_tuner(
     """
     if not isinstance(data, Data):
         raise TypeError(f"`data` must come from zoo.load_data. Received: {type(data).__name__}")
-    if not data.class_names:
-        raise ValueError("These pictures have no labels, so nothing can be learned from them; a run can predict them.")
+    preparing.check_labelled(data)
     if not len(data.dev):
         raise ValueError(
             "Trials are judged on a dev set, and this data has none. Load it with split=(0.7, 0.15, 0.15)."

@@ -13,7 +13,6 @@ import pytest
 from keras_tuner import HyperParameters
 
 from tuning import plots
-from tuning.journal import Journal
 from tuning.plots.of_trials import elapsed
 from tuning.plots.view import fitting, reach, said_score, view
 from tuning.result import SearchResult
@@ -375,20 +374,13 @@ def test_a_training_score_is_warned_of_where_there_is_a_dev_set_and_a_dev_score_
         ("val_accuracy", {"dev": 150}, (0.0, 0.1), None),
     ],
 )
-def test_losses_with_another_label_smoothing_are_not_comparable(
-    paged, tmp_path, objective, pictures, smoothings, way_out
-):
+def test_losses_with_another_label_smoothing_are_not_comparable(paged, objective, pictures, smoothings, way_out):
     direction = "min" if objective.endswith("loss") else "max"
     search = Search(objective=objective, direction=direction, reference={"pictures": {"train": 300, **pictures}})
     for smoothing in smoothings:
         fields = {} if smoothing is None else {"label_smoothing": smoothing}
         search.trial(proposed={"made": {"model": None, "fields": fields}})
     search.trial("failed", proposed={"made": None})
-    journal = Journal(tmp_path)
-    for event in search.events:
-        journal.append(event)
-    journal.close()
-
     text = paged(search).text
     assert ("Trials differ in label smoothing" in text) == bool(way_out)
     assert not way_out or f"compared; those of {way_out} can" in text

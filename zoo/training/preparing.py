@@ -23,10 +23,19 @@ from zoo.training.table import Facts, resolve
 _BUILT = ("weights", "variant", "head", "hidden_units", "dropout", "l1", "l2", "kernel_initializer", "precision")
 
 
-def resolved(model: str | keras.Model, data: Data, recipe: Recipe) -> Recipe:
-    """The recipe without an "auto" in it, but for `views` where that is to be measured."""
+def check_labelled(data: Data) -> None:
+    """Refuses pictures without labels.
+
+    Raises:
+        ValueError: If these are such.
+    """
     if not data.class_names:
         raise ValueError("These pictures have no labels, so nothing can be learned from them; a run can predict them.")
+
+
+def resolved(model: str | keras.Model, data: Data, recipe: Recipe) -> Recipe:
+    """The recipe without an "auto" in it, but for `views` where that is to be measured."""
+    check_labelled(data)
     if isinstance(recipe.class_weights, Mapping):
         data.train.class_weights(recipe.class_weights)  # refuses names of classes that there are not
     own = isinstance(model, keras.Model)
